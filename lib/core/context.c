@@ -1,0 +1,201 @@
+/* Creation, messages, progress and the copying of options. */
+#include "core/context.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/memory.h"
+
+enum { MAX_THREADS = 1024 };
+
+static size_t processors_online(void)
+{
+    const long count = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (count < 1)
+        return 1;
+    return count > MAX_THREADS ? MAX_THREADS : (size_t)count;
+}
+
+qrb_status qrb__options_copy(qrb_context *ctx, const void *options,
+                             size_t known_size, const char *name, void *out)
+{
+    const unsigned char *bytes = options;
+    size_t given;
+
+    if (options == NULL)
+        return QRB_OK;
+    memcpy(&given, options, sizeof given);
+    if (given < sizeof given || given > 4096)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG,
+                         "%s: struct_size is %zu; set it with the INIT macro",
+                         name, given);
+    for (size_t i = known_size; i < given; i++)
+        if (bytes[i] != 0)
+            return qrb__fail(ctx, QRB_E_INVALID_ARG,
+                             "%s: byte %zu is set, which this version of the "
+                             "library (%s) does not know",
+                             name, i, qrb_version_string());
+    memset(out, 0, known_size);
+    memcpy(out, options, given < known_size ? given : known_size);
+    memcpy(out, &known_size, sizeof known_size);
+    return QRB_OK;
+}
+
+qrb_status qrb_context_create(const qrb_context_options *options,
+                              qrb_context **out)
+{
+    const qrb_context_options defaults = QRB_CONTEXT_OPTIONS_INIT;
+    qrb_context candidate = { .options = defaults };
+    qrb_context *ctx;
+    qrb_status status;
+
+    if (out == NULL)
+        return QRB_E_INVALID_ARG;
+    *out = NULL;
+    status = qrb__options_copy(&candidate, options, sizeof defaults,
+                               "context options", &candidate.options);
+    if (status != QRB_OK)
+        return status;
+    if ((candidate.options.alloc == NULL) !=
+            (candidate.options.release == NULL) ||
+        candidate.options.threads > MAX_THREADS)
+        return QRB_E_INVALID_ARG;
+    if (qrb__kernels_select(&candidate.kernels, getenv("QRB_ISA")) != 0)
+        return QRB_E_INVALID_ARG;
+    qrb__memory_defaults(&candidate.options);
+    if (candidate.options.threads == 0)
+        candidate.options.threads = processors_online();
+
+    ctx = qrb__alloc_array(&candidate, 1, sizeof *ctx);
+    if (ctx == NULL)
+        return QRB_E_NO_MEMORY;
+    *ctx = candidate;
+    *out = ctx;
+    return QRB_OK;
+}
+
+void qrb_context_destroy(qrb_context *ctx)
+{
+    qrb_context last;
+
+    if (ctx == NULL)
+        return;
+    last = *ctx;
+    qrb__free(&last, ctx);
+}
+
+const char *qrb_context_message(const qrb_context *ctx)
+{
+    return ctx == NULL ? "" : ctx->message;
+}
+
+int32_t qrb_context_callback_code(const qrb_context *ctx)
+{
+    return ctx == NULL ? 0 : ctx->callback_code;
+}
+
+size_t qrb_context_threads(const qrb_context *ctx)
+{
+    return ctx == NULL ? 1 : ctx->options.threads;
+}
+
+uint64_t qrb_context_seed(const qrb_context *ctx)
+{
+    return ctx == NULL ? 0 : ctx->options.seed;
+}
+
+const char *qrb_context_kernels(const qrb_context *ctx)
+{
+    return ctx == NULL ? "" : ctx->kernels.name;
+}
+
+qrb_status qrb__fail(qrb_context *ctx, qrb_status status, const char *format,
+                     ...)
+{
+    char message[sizeof ctx->message]; /* arguments may point into the old */
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    memcpy(ctx->message, message, sizeof message);
+    return status;
+}
+
+qrb_status qrb__fail_callback(qrb_context *ctx, const char *name, int code)
+{
+    ctx->callback_code = code;
+    return qrb__fail(ctx, QRB_E_CALLBACK, "the callback %s returned %d", name,
+                     code);
+}
+
+void qrb__log(qrb_context *ctx, enum qrb_log_level level, const char *format,
+              ...)
+{
+    char line[512];
+    va_list arguments;
+
+    if (ctx->options.log == NULL)
+        return;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    qrb__callback_begin(ctx);
+    ctx->options.log((uint32_t)level, line, ctx->options.log_user);
+    qrb__callback_end(ctx);
+}
+
+qrb_status qrb__cancelled(qrb_context *ctx)
+{
+    int answer;
+
+    if (ctx->options.cancel == NULL)
+        return QRB_OK;
+    qrb__callback_begin(ctx);
+    answer = ctx->options.cancel(ctx->options.cancel_user);
+    qrb__callback_end(ctx);
+    if (answer != 0)
+        return qrb__fail(ctx, QRB_E_CANCELLED, "cancelled by the host");
+    return QRB_OK;
+}
+
+qrb_status qrb__progress(qrb_context *ctx, const char *what, uint64_t done,
+                         uint64_t total)
+{
+    int answer;
+
+    if (ctx->options.progress != NULL) {
+        qrb__callback_begin(ctx);
+        answer = ctx->options.progress(what, done, total,
+                                       ctx->options.progress_user);
+        qrb__callback_end(ctx);
+        if (answer != 0)
+            return qrb__fail(ctx, QRB_E_CANCELLED,
+                             "%s: cancelled at %llu of %llu", what,
+                             (unsigned long long)done,
+                             (unsigned long long)total);
+    }
+    return qrb__cancelled(ctx);
+}
+
+qrb_status qrb__not_in_callback(qrb_context *ctx, const char *function)
+{
+    if (ctx->callback_depth == 0)
+        return QRB_OK;
+    return qrb__fail(ctx, QRB_E_REENTRANT,
+                     "%s was called from inside a callback", function);
+}
+
+void qrb__callback_begin(qrb_context *ctx)
+{
+    ctx->callback_depth++;
+}
+
+void qrb__callback_end(qrb_context *ctx)
+{
+    ctx->callback_depth--;
+}

@@ -1,0 +1,66 @@
+/* The registry seen from inside, and the calls of a host's callbacks with the
+ * rules of the pull contract: skip, stop, reentrancy. */
+#ifndef QRB_MODEL_MODEL_H
+#define QRB_MODEL_MODEL_H
+
+#include <qrobust/model.h>
+#include <qrobust/pass.h>
+
+#include "tensor/parameter.h"
+
+enum { QRB__MAX_SKIPS = 16 };
+
+struct qrb_model {
+    qrb_context *ctx;
+    qrb_host_callbacks callbacks;
+    /* Each on its own, so that pointers to it survive growth. */
+    struct qrb__parameter **parameters;
+    size_t count;
+    size_t capacity;
+    qrb_pass *pass;
+    size_t skips;             /* batches skipped in a row */
+    const void *engine_kind;  /* the engine's mark; NULL: a host's model */
+};
+
+/* A batch, of the host's making or the library's. */
+struct qrb__batch {
+    const void *handle; /* NULL: the stream is at its end */
+    size_t rows;        /* scored rows */
+    bool from_host;     /* to be released */
+};
+
+/* Whether a filter selects a parameter; NULL filter: matrices in blocks. */
+bool qrb__filter_selects(const qrb_filter *filter,
+                         const struct qrb__parameter *parameter);
+qrb_status qrb__filter_check(qrb_context *ctx, const qrb_filter *filter);
+
+/* From the host's `batch`; *skipped is set for an unusable one. */
+qrb_status qrb__model_batch(qrb_model *model, uint32_t stream, uint64_t index,
+                            struct qrb__batch *out, bool *skipped);
+void qrb__model_batch_release(qrb_model *model, struct qrb__batch *batch);
+
+/* Each: QRB_OK with *skipped false or true, or the status to give up with.
+ * More than QRB__MAX_SKIPS in a row is QRB_E_CALLBACK.  A loss that is not
+ * finite is a skip. */
+qrb_status qrb__model_loss_and_grad(qrb_model *model, const void *batch,
+                                    double weight, double *loss,
+                                    size_t *scored, bool *skipped);
+qrb_status qrb__model_loss(qrb_model *model, const void *batch, double *loss,
+                           size_t *scored, bool *skipped);
+qrb_status qrb__model_logits(qrb_model *model, const void *batch,
+                             float *logits, int32_t *targets, size_t rows,
+                             bool *skipped);
+/* By `token_nll`, or from `logits` with the scratch [rows, vocab] and
+ * [rows]. */
+qrb_status qrb__model_token_nll(qrb_model *model, const void *batch,
+                                size_t rows, float *logits, int32_t *targets,
+                                float *nll, bool *skipped);
+qrb_status qrb__model_zero_grad(qrb_model *model);
+qrb_status qrb__model_set_mode(qrb_model *model, uint32_t mode);
+qrb_status qrb__model_weights_written(qrb_model *model, size_t parameter);
+
+/* Scored rows of a token batch, after checking it; 0 and a message in the
+ * context if it is not well-formed. */
+size_t qrb__token_batch_rows(qrb_context *ctx, const qrb_token_batch *batch);
+
+#endif
