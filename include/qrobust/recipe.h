@@ -108,6 +108,9 @@ typedef struct qrb_repair_options {
     qrb_trainer_options trainer;
     qrb_anchor_options anchor;
     qrb_dataset_options dataset;
+    uint32_t resume;   /* 1: go on from the trainer's checkpoint if there is
+                          one; default 0 */
+    uint32_t reserved; /* 0 */
 } qrb_repair_options;
 
 #define QRB_REPAIR_TRAINER(lr_, accumulation_) \
@@ -115,10 +118,10 @@ typedef struct qrb_repair_options {
       lr_, 0.1, accumulation_, 0, 100, "repair", QRB_SCHEDULE_CONSTANT, 0 }
 #define QRB_REPAIR_OPTIONS_INIT \
     { sizeof(qrb_repair_options), QRB_REPAIR_TRAINER(2e-4, 1), \
-      QRB_ANCHOR_OPTIONS_INIT, QRB_DATASET_OPTIONS_INIT }
+      QRB_ANCHOR_OPTIONS_INIT, QRB_DATASET_OPTIONS_INIT, 0, 0 }
 #define QRB_REPAIR_OPTIONS_PAPER \
     { sizeof(qrb_repair_options), QRB_REPAIR_TRAINER(2e-5, 2), \
-      QRB_ANCHOR_OPTIONS_PAPER, { sizeof(qrb_dataset_options), 1, 2048 } }
+      QRB_ANCHOR_OPTIONS_PAPER, { sizeof(qrb_dataset_options), 1, 2048 }, 0, 0 }
 
 /* Set struct_size first. */
 typedef struct qrb_repair_result {
