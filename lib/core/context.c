@@ -45,6 +45,35 @@ qrb_status qrb__options_copy(qrb_context *ctx, const void *options,
     return QRB_OK;
 }
 
+qrb_status qrb__result_check(qrb_context *ctx, const char *name,
+                             const void *out)
+{
+    size_t given;
+
+    if (out == NULL)
+        return QRB_OK;
+    memcpy(&given, out, sizeof given);
+    if (given < sizeof given || given > 4096)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG,
+                         "%s: struct_size is %zu; set it to the sizeof of the "
+                         "struct",
+                         name, given);
+    return QRB_OK;
+}
+
+void qrb__result_copy(const void *result, size_t known_size, void *out)
+{
+    unsigned char *bytes = out;
+    size_t given;
+
+    memcpy(&given, out, sizeof given);
+    memcpy(bytes + sizeof given,
+           (const unsigned char *)result + sizeof given,
+           (given < known_size ? given : known_size) - sizeof given);
+    if (given > known_size)
+        memset(bytes + known_size, 0, given - known_size);
+}
+
 qrb_status qrb_context_create(const qrb_context_options *options,
                               qrb_context **out)
 {

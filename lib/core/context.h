@@ -67,4 +67,11 @@ void qrb__parallel_for(qrb_context *ctx, size_t tasks, qrb_task_fn fn,
 qrb_status qrb__options_copy(qrb_context *ctx, const void *options,
                              size_t known_size, const char *name, void *out);
 
+/* Structs that a call fills: the caller sets struct_size.  Check it before the
+ * work (NULL is fine), and hand the result over in as much of it as the caller
+ * knows; what the caller knows beyond us becomes zero. */
+qrb_status qrb__result_check(qrb_context *ctx, const char *name,
+                             const void *out);
+void qrb__result_copy(const void *result, size_t known_size, void *out);
+
 #endif
