@@ -20,6 +20,22 @@ struct qrb__adamw {
     double gradient_scale; /* of clipping and accumulation */
 };
 
+/* C [m, n] = alpha A B + beta C over strided A [m, k] and B [k, n]: element
+ * (i, j) of A lies at a[i * row_a + j * col_a].  Rows of C are dense.  With
+ * beta 0, C is not read. */
+struct qrb__product {
+    size_t m;
+    size_t n;
+    size_t k;
+    size_t row_a;
+    size_t col_a;
+    size_t row_b;
+    size_t col_b;
+    size_t row_c;
+    double alpha;
+    double beta;
+};
+
 /* Rows are dense; sums over long rows run in double in the plain twins. */
 #define QRB__REAL_KERNELS(real)                                               \
     /* y[r,c] = x[r,c] inv[r] w[c], inv[r] = 1 / sqrt(mean_c x^2 + eps) */    \
@@ -59,7 +75,13 @@ struct qrb__adamw {
                   size_t n, real *w, real *m, real *v);                       \
     void (*sgd)(double lr, double momentum, double weight_decay,              \
                 double gradient_scale, const real *gradient, size_t n,        \
-                real *w, real *velocity)
+                real *w, real *velocity);                                     \
+    /* One tile of a matrix product on one thread.  Takes up to               \
+     * QRB__PRODUCT_STACK bytes of stack. */                                  \
+    void (*product)(const struct qrb__product *shape, const real *a,          \
+                    const real *b, real *c)
+
+enum { QRB__PRODUCT_STACK = 256 * 1024 };
 
 struct qrb__kernels_f32 {
     QRB__REAL_KERNELS(float);
