@@ -86,6 +86,10 @@ double qrb__random_sign(const struct qrb__random *random, uint64_t index)
     return qrb__random_bits(random, index) >> 31 ? -1.0 : 1.0;
 }
 
+/* The product of two 64-bit numbers; gcc and clang have it on every 64-bit
+ * machine. */
+__extension__ typedef unsigned __int128 wide;
+
 uint64_t qrb__random_below(const struct qrb__random *random, uint64_t index,
                            uint64_t bound)
 {
@@ -94,5 +98,5 @@ uint64_t qrb__random_below(const struct qrb__random *random, uint64_t index,
 
     block_of(random, 4 * index, x);
     bits = (uint64_t)x[1] << 32 | x[0];
-    return (uint64_t)(((unsigned __int128)bits * bound) >> 64);
+    return (uint64_t)(((wide)bits * bound) >> 64);
 }

@@ -1,0 +1,7 @@
+# For Doxygen: the plain comments of the headers count as documentation: a
+# file's first one (which moves the rest down by a line), those at the left
+# margin and those beside a field.
+1s|^/\* |/** @file\n * |
+2,$s|^/\* |/** |
+s|;\( *\)/\* |;\1/**< |
+s|^\( *size_t struct_size;\)$|\1 /**< sizeof of the struct that the caller has */|
