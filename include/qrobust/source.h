@@ -100,6 +100,22 @@ QRB_API qrb_status qrb_safetensors_write(qrb_context *ctx, const char *path,
                                          const char *const *metadata,
                                          size_t pairs);
 
+/**
+ * Write bytes as a whole file: beside its target first, synced, renamed.
+ *
+ * The way in which the library writes its own files, for reports and the like
+ * of a host: readers see the old file or the new one, never a part.
+ *
+ * @param ctx   for memory and the message
+ * @param path  of the file to replace or make; its directory exists
+ * @param bytes [size], borrowed; may be NULL with size 0
+ * @param size  bytes
+ * @return QRB_OK; QRB_E_INVALID_ARG; QRB_E_IO (cannot be written, disk full:
+ *         the target is as before); QRB_E_NO_MEMORY; QRB_E_REENTRANT
+ */
+QRB_API qrb_status qrb_file_write(qrb_context *ctx, const char *path,
+                                  const void *bytes, size_t size);
+
 QRB_END_DECLS
 
 #endif
