@@ -1,5 +1,6 @@
 /* Whole files of a host's making. */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
