@@ -15,6 +15,7 @@ struct qrb_context {
     size_t parallel_depth; /* > 0: inside a parallel loop */
     int32_t callback_code;
     char message[512];
+    char blas[96]; /* qrb_context_blas(), once it was asked for */
 };
 
 /* Sizes: false when the result does not fit. */

@@ -4,10 +4,24 @@
 #include "tensor/gemm.h"
 
 #include "kernel/real.h"
+#include "tensor/blas.h"
 
-/* Rows and columns of a tile: enough work to be worth a task, and small
- * enough that what is packed for it stays in the second level cache. */
-enum { TILE_M = 128, TILE_N = 512 };
+#if QRB_REAL_BITS == 32
+#define KERNELS(kernels) (&(kernels)->f32)
+#else
+#define KERNELS(kernels) (&(kernels)->f64)
+#endif
+
+/* A tile of at most TILE_M x TILE_N is halved until there are TILES, or it
+ * is not worth a task of its own, or as small as the kernels like. */
+enum {
+    TILE_M = 128,
+    TILE_N = 512,
+    BLAS_TILE = 512, /* the library packs both sides for each tile */
+    TILE_MIN = 32,   /* a multiple of the columns that kernels work on */
+    TILES = 32
+};
+#define TILE_FLOPS 8e6
 
 struct products {
     qrb_context *ctx;
@@ -15,8 +29,11 @@ struct products {
     const real *const *a;
     const real *const *b;
     real *const *c;
+    size_t tile_m;
+    size_t tile_n;
     size_t tiles_m;
     size_t tiles_n;
+    bool blas;
 };
 
 static size_t divide_up(size_t a, size_t b)
@@ -24,14 +41,53 @@ static size_t divide_up(size_t a, size_t b)
     return a / b + (a % b != 0);
 }
 
-static void product(qrb_context *ctx, const struct qrb__product *tile,
-                    const real *a, const real *b, real *c)
+static size_t half_of(size_t extent)
 {
-#if QRB_REAL_BITS == 32
-    ctx->kernels.f32.product(tile, a, b, c);
-#else
-    ctx->kernels.f64.product(tile, a, b, c);
-#endif
+    return divide_up(divide_up(extent, 2), TILE_MIN) * TILE_MIN;
+}
+
+/* Measured: from here on packing A pays, which our own kernels do not. */
+static bool is_large(const struct qrb__gemm *shape)
+{
+    if (shape->transpose_a)
+        return shape->m >= 256 && shape->n >= 128 && shape->k >= 256;
+    return shape->m >= 256 && shape->n >= 512 && shape->k >= 512;
+}
+
+static void cut(struct products *work, size_t count)
+{
+    const struct qrb__gemm *shape = work->shape;
+    const size_t most_m = work->blas ? BLAS_TILE : TILE_M;
+    const size_t most_n = work->blas ? BLAS_TILE : TILE_N;
+    size_t m = shape->m < most_m ? shape->m : most_m;
+    size_t n = shape->n < most_n ? shape->n : most_n;
+
+    for (;;) {
+        work->tile_m = m;
+        work->tile_n = n;
+        work->tiles_m = divide_up(shape->m, m);
+        work->tiles_n = divide_up(shape->n, n);
+        if (count * work->tiles_m * work->tiles_n >= TILES ||
+            2.0 * (double)m * (double)n * (double)shape->k < 2 * TILE_FLOPS ||
+            (m <= TILE_MIN && n <= TILE_MIN))
+            return;
+        if (m >= n)
+            m = half_of(m);
+        else
+            n = half_of(n);
+    }
+}
+
+static void product(const struct products *work,
+                    const struct qrb__product *tile, const real *a,
+                    const real *b, real *c)
+{
+    const struct qrb__kernels *kernels = &work->ctx->kernels;
+
+    if (work->blas)
+        REAL(qrb__blas_product)(kernels, tile, a, b, c);
+    else
+        KERNELS(kernels)->product(tile, a, b, c);
 }
 
 static void multiply_tile(size_t task, size_t worker, void *arg)
@@ -40,11 +96,11 @@ static void multiply_tile(size_t task, size_t worker, void *arg)
     const struct qrb__gemm *shape = work->shape;
     const size_t tiles = work->tiles_m * work->tiles_n;
     const size_t item = task / tiles;
-    const size_t i = task % tiles / work->tiles_n * TILE_M;
-    const size_t j = task % tiles % work->tiles_n * TILE_N;
+    const size_t i = task % tiles / work->tiles_n * work->tile_m;
+    const size_t j = task % tiles % work->tiles_n * work->tile_n;
     const struct qrb__product tile = {
-        .m = shape->m - i < TILE_M ? shape->m - i : TILE_M,
-        .n = shape->n - j < TILE_N ? shape->n - j : TILE_N,
+        .m = shape->m - i < work->tile_m ? shape->m - i : work->tile_m,
+        .n = shape->n - j < work->tile_n ? shape->n - j : work->tile_n,
         .k = shape->k,
         .row_a = shape->transpose_a ? 1 : shape->lda,
         .col_a = shape->transpose_a ? shape->lda : 1,
@@ -56,7 +112,7 @@ static void multiply_tile(size_t task, size_t worker, void *arg)
     };
 
     (void)worker;
-    product(work->ctx, &tile, work->a[item] + i * tile.row_a,
+    product(work, &tile, work->a[item] + i * tile.row_a,
             work->b[item] + j * tile.col_b,
             work->c[item] + i * tile.row_c + j);
 }
@@ -65,14 +121,10 @@ void REAL(qrb__gemm_batch)(qrb_context *ctx, const struct qrb__gemm *shape,
                            size_t count, const real *const *a,
                            const real *const *b, real *const *c)
 {
-    struct products work = { ctx,
-                             shape,
-                             a,
-                             b,
-                             c,
-                             divide_up(shape->m, TILE_M),
-                             divide_up(shape->n, TILE_N) };
+    struct products work = { .ctx = ctx, .shape = shape, .a = a, .b = b, .c = c };
 
+    work.blas = is_large(shape) && qrb__blas_fits(&ctx->kernels);
+    cut(&work, count);
     qrb__parallel_for(ctx, count * work.tiles_m * work.tiles_n, multiply_tile,
                       &work);
 }

@@ -1,0 +1,20 @@
+/* One tile of a matrix product on one thread of the linear algebra library
+ * that we are built with; its contract is that of the kernels' product(). */
+#ifndef QRB_TENSOR_BLAS_H
+#define QRB_TENSOR_BLAS_H
+
+#include <stdbool.h>
+
+#include "kernel/kernels.h"
+
+/* Whether the library runs kernels as good as those of the table. */
+bool qrb__blas_fits(const struct qrb__kernels *kernels);
+
+void qrb__blas_product_f32(const struct qrb__kernels *kernels,
+                           const struct qrb__product *shape, const float *a,
+                           const float *b, float *c);
+void qrb__blas_product_f64(const struct qrb__kernels *kernels,
+                           const struct qrb__product *shape, const double *a,
+                           const double *b, double *c);
+
+#endif
