@@ -9,7 +9,7 @@
 
 #include "core/memory.h"
 
-enum { MAX_THREADS = 1024 };
+enum { MAX_THREADS = 1024, MAX_STRUCT = 4096 };
 
 static size_t processors_online(void)
 {
@@ -20,19 +20,31 @@ static size_t processors_online(void)
     return count > MAX_THREADS ? MAX_THREADS : (size_t)count;
 }
 
+/* Read the size that a sized struct begins with. */
+static qrb_status size_given(qrb_context *ctx, const void *sized,
+                             const char *name, size_t *out)
+{
+    memcpy(out, sized, sizeof *out);
+    if (*out < sizeof *out || *out > MAX_STRUCT)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG,
+                         "%s: struct_size is %zu; set it to the size of the "
+                         "struct, as its INIT macro does",
+                         name, *out);
+    return QRB_OK;
+}
+
 qrb_status qrb__options_copy(qrb_context *ctx, const void *options,
                              size_t known_size, const char *name, void *out)
 {
     const unsigned char *bytes = options;
     size_t given;
+    qrb_status status;
 
     if (options == NULL)
         return QRB_OK;
-    memcpy(&given, options, sizeof given);
-    if (given < sizeof given || given > 4096)
-        return qrb__fail(ctx, QRB_E_INVALID_ARG,
-                         "%s: struct_size is %zu; set it with the INIT macro",
-                         name, given);
+    status = size_given(ctx, options, name, &given);
+    if (status != QRB_OK)
+        return status;
     for (size_t i = known_size; i < given; i++)
         if (bytes[i] != 0)
             return qrb__fail(ctx, QRB_E_INVALID_ARG,
@@ -50,15 +62,7 @@ qrb_status qrb__result_check(qrb_context *ctx, const char *name,
 {
     size_t given;
 
-    if (out == NULL)
-        return QRB_OK;
-    memcpy(&given, out, sizeof given);
-    if (given < sizeof given || given > 4096)
-        return qrb__fail(ctx, QRB_E_INVALID_ARG,
-                         "%s: struct_size is %zu; set it to the sizeof of the "
-                         "struct",
-                         name, given);
-    return QRB_OK;
+    return out == NULL ? QRB_OK : size_given(ctx, out, name, &given);
 }
 
 void qrb__result_copy(const void *result, size_t known_size, void *out)
@@ -67,8 +71,7 @@ void qrb__result_copy(const void *result, size_t known_size, void *out)
     size_t given;
 
     memcpy(&given, out, sizeof given);
-    memcpy(bytes + sizeof given,
-           (const unsigned char *)result + sizeof given,
+    memcpy(bytes + sizeof given, (const unsigned char *)result + sizeof given,
            (given < known_size ? given : known_size) - sizeof given);
     if (given > known_size)
         memset(bytes + known_size, 0, given - known_size);
@@ -78,7 +81,8 @@ qrb_status qrb_context_create(const qrb_context_options *options,
                               qrb_context **out)
 {
     const qrb_context_options defaults = QRB_CONTEXT_OPTIONS_INIT;
-    qrb_context candidate = { .options = defaults };
+    qrb_context candidate = { .options = defaults,
+                              .failing = ATOMIC_FLAG_INIT };
     qrb_context *ctx;
     qrb_status status;
 
@@ -102,19 +106,23 @@ qrb_status qrb_context_create(const qrb_context_options *options,
     ctx = qrb__alloc_array(&candidate, 1, sizeof *ctx);
     if (ctx == NULL)
         return QRB_E_NO_MEMORY;
-    *ctx = candidate;
+    ctx->options = candidate.options;
+    ctx->kernels = candidate.kernels;
+    ctx->owner = getpid();
+    atomic_init(&ctx->callback_depth, 0);
+    atomic_flag_clear(&ctx->failing);
     *out = ctx;
     return QRB_OK;
 }
 
 void qrb_context_destroy(qrb_context *ctx)
 {
-    qrb_context last;
+    qrb_context_options options;
 
     if (ctx == NULL)
         return;
-    last = *ctx;
-    qrb__free(&last, ctx);
+    options = ctx->options;
+    qrb__memory_release(&options, ctx);
 }
 
 const char *qrb_context_message(const qrb_context *ctx)
@@ -151,13 +159,20 @@ qrb_status qrb__fail(qrb_context *ctx, qrb_status status, const char *format,
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
+    /* A spin, not a mutex: held for one copy, by threads that are giving up. */
+    while (atomic_flag_test_and_set(&ctx->failing))
+        ;
     memcpy(ctx->message, message, sizeof message);
+    atomic_flag_clear(&ctx->failing);
     return status;
 }
 
 qrb_status qrb__fail_callback(qrb_context *ctx, const char *name, int code)
 {
+    while (atomic_flag_test_and_set(&ctx->failing))
+        ;
     ctx->callback_code = code;
+    atomic_flag_clear(&ctx->failing);
     return qrb__fail(ctx, QRB_E_CALLBACK, "the callback %s returned %d", name,
                      code);
 }
@@ -203,17 +218,16 @@ qrb_status qrb__progress(qrb_context *ctx, const char *what, uint64_t done,
                                        ctx->options.progress_user);
         qrb__callback_end(ctx);
         if (answer != 0)
-            return qrb__fail(ctx, QRB_E_CANCELLED,
-                             "%s: cancelled at %llu of %llu", what,
-                             (unsigned long long)done,
-                             (unsigned long long)total);
+            return qrb__fail(
+                ctx, QRB_E_CANCELLED, "%s: cancelled at %llu of %llu", what,
+                (unsigned long long)done, (unsigned long long)total);
     }
     return qrb__cancelled(ctx);
 }
 
 qrb_status qrb__not_in_callback(qrb_context *ctx, const char *function)
 {
-    if (ctx->callback_depth == 0)
+    if (atomic_load(&ctx->callback_depth) == 0)
         return QRB_OK;
     return qrb__fail(ctx, QRB_E_REENTRANT,
                      "%s was called from inside a callback", function);
@@ -221,10 +235,10 @@ qrb_status qrb__not_in_callback(qrb_context *ctx, const char *function)
 
 void qrb__callback_begin(qrb_context *ctx)
 {
-    ctx->callback_depth++;
+    atomic_fetch_add(&ctx->callback_depth, 1);
 }
 
 void qrb__callback_end(qrb_context *ctx)
 {
-    ctx->callback_depth--;
+    atomic_fetch_sub(&ctx->callback_depth, 1);
 }

@@ -2,7 +2,9 @@
 #ifndef QRB_CORE_CONTEXT_H
 #define QRB_CORE_CONTEXT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include <qrobust/context.h>
 
@@ -11,8 +13,10 @@
 struct qrb_context {
     qrb_context_options options;
     struct qrb__kernels kernels;
-    size_t callback_depth; /* > 0: a callback of the host is running */
-    size_t parallel_depth; /* > 0: inside a parallel loop */
+    atomic_size_t callback_depth; /* > 0: a callback of the host is running */
+    size_t parallel_depth;        /* > 0: inside a parallel loop */
+    pid_t owner;                  /* the process that made the context */
+    atomic_flag failing;          /* held while code and message are noted */
     int32_t callback_code;
     char message[512];
     char blas[96]; /* qrb_context_blas(), once it was asked for */
@@ -34,7 +38,9 @@ void *qrb__grow_array(qrb_context *ctx, void *memory, size_t old_count,
 void qrb__free(qrb_context *ctx, void *memory);
 char *qrb__strdup(qrb_context *ctx, const char *text);
 
-/* Note a message and pass the status on: return qrb__fail(ctx, QRB_E_..). */
+/* Note a message and pass the status on: return qrb__fail(ctx, QRB_E_..).
+ * Tasks of a parallel loop and concurrent taps may fail at the same time: one
+ * of the messages stays. */
 qrb_status qrb__fail(qrb_context *ctx, qrb_status status, const char *format,
                      ...) QRB_PRINTF(3, 4);
 
@@ -58,7 +64,10 @@ void qrb__callback_begin(qrb_context *ctx);
 void qrb__callback_end(qrb_context *ctx);
 
 /* Run fn(task, worker, arg) for each task; workers are below
- * qrb_context_threads().  Loops inside tasks run serially. */
+ * qrb_context_threads().  A loop inside a parallel one runs serially as
+ * worker 0, so scratch that is indexed by worker belongs to the loop that it
+ * was made for, never to the context.  Tasks call no public function.  Runs serially in a child of fork(), where the threads
+ * of OpenMP and of the host do not exist. */
 void qrb__parallel_for(qrb_context *ctx, size_t tasks, qrb_task_fn fn,
                        void *arg);
 

@@ -49,7 +49,9 @@ void *qrb__alloc_array(qrb_context *ctx, size_t count, size_t size)
     if (!qrb__mul_size(count, size, &bytes) || bytes == 0 ||
         !qrb__add_size(bytes, 2 * ALIGNMENT, &total))
         return NULL;
+    qrb__callback_begin(ctx);
     block = ctx->options.alloc(1, total, ctx->options.alloc_user);
+    qrb__callback_end(ctx);
     if (block == NULL)
         return NULL;
     aligned = block + sizeof(void *);
@@ -72,14 +74,21 @@ void *qrb__grow_array(qrb_context *ctx, void *memory, size_t old_count,
     return grown;
 }
 
-void qrb__free(qrb_context *ctx, void *memory)
+void qrb__memory_release(const qrb_context_options *options, void *memory)
 {
     void *block;
 
+    memcpy(&block, (unsigned char *)memory - sizeof block, sizeof block);
+    options->release(block, options->alloc_user);
+}
+
+void qrb__free(qrb_context *ctx, void *memory)
+{
     if (memory == NULL)
         return;
-    memcpy(&block, (unsigned char *)memory - sizeof block, sizeof block);
-    ctx->options.release(block, ctx->options.alloc_user);
+    qrb__callback_begin(ctx);
+    qrb__memory_release(&ctx->options, memory);
+    qrb__callback_end(ctx);
 }
 
 void qrb_free(qrb_context *ctx, void *memory)

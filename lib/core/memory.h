@@ -7,4 +7,8 @@
 /* Put malloc and free where the host gave no allocator. */
 void qrb__memory_defaults(qrb_context_options *options);
 
+/* Return memory of qrb__alloc_array() without touching a context: for the
+ * context's own. */
+void qrb__memory_release(const qrb_context_options *options, void *memory);
+
 #endif

@@ -7,10 +7,10 @@
 const char *qrb_status_name(qrb_status status)
 {
     static const char *const names[] = {
-        "QRB_OK",          "QRB_E_INVALID_ARG", "QRB_E_SHAPE",
-        "QRB_E_NOT_FINITE", "QRB_E_NO_MEMORY",  "QRB_E_CALLBACK",
-        "QRB_E_CANCELLED", "QRB_E_REENTRANT",   "QRB_E_STATE",
-        "QRB_E_IO",        "QRB_E_FORMAT",      "QRB_E_UNSUPPORTED",
+        "QRB_OK",           "QRB_E_INVALID_ARG", "QRB_E_SHAPE",
+        "QRB_E_NOT_FINITE", "QRB_E_NO_MEMORY",   "QRB_E_CALLBACK",
+        "QRB_E_CANCELLED",  "QRB_E_REENTRANT",   "QRB_E_STATE",
+        "QRB_E_IO",         "QRB_E_FORMAT",      "QRB_E_UNSUPPORTED",
     };
 
     if (status < 0 || (size_t)status >= sizeof names / sizeof *names)

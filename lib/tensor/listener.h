@@ -4,18 +4,22 @@
 #ifndef QRB_TENSOR_LISTENER_H
 #define QRB_TENSOR_LISTENER_H
 
+#include <qrobust/pass.h>
+
 #include "tensor/view.h"
 
-/* Key of all randomness inside a microbatch. */
+/* Key of all randomness inside a microbatch, and its mask. */
 struct qrb__step {
     uint64_t step;
     uint64_t epoch;
     uint32_t microbatch;
-    uint32_t mode; /* enum qrb_mode: perturbing listeners rest in EVAL */
+    uint32_t mode;                          /* enum qrb_mode */
+    const struct qrb_attention *attention;  /* of the batch */
 };
 
 struct qrb__listener {
     void *self;
+    bool perturbs; /* changes tensors: not called in QRB_MODE_EVAL */
     bool (*wants)(void *self, uint32_t point, size_t index);
     qrb_status (*tap)(void *self, const struct qrb__step *step,
                       uint32_t point, size_t index, qrb_tensor *tensor);

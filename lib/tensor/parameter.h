@@ -12,6 +12,7 @@ struct qrb__parameter {
     int32_t layer;
     uint32_t flags;
     uint32_t index; /* number of its registration */
+    bool perturbed; /* by a noise, one at a time, until it restores */
 };
 
 #endif

@@ -28,7 +28,8 @@ size_t qrb__view_elements(const struct qrb__view *view);
 bool qrb__view_is_dense(const struct qrb__view *view);
 bool qrb__view_same_shape(const struct qrb__view *a,
                           const struct qrb__view *b);
-/* Write "[2, 3]" into out, for messages. */
+/* Write "[2, 3]" into out, for messages; QRB__SHAPE_TEXT bytes are enough. */
+enum { QRB__SHAPE_TEXT = QRB_MAX_RANK * 22 + 4 };
 const char *qrb__view_shape_text(const struct qrb__view *view, char *out,
                                  size_t size);
 /* A dense view; the product is checked by the caller. */
