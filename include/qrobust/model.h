@@ -83,6 +83,8 @@ typedef struct qrb_token_batch {
     size_t length;
 } qrb_token_batch;
 
+#define QRB_TOKEN_BATCH_INIT { sizeof(qrb_token_batch), 0, 0, 0, 0 }
+
 /** Flags of a host. */
 enum qrb_host_flag {
     /** Batches may be `const qrb_token_batch *`, so that the library can cut

@@ -17,7 +17,10 @@ enum qrb_tap_point {
     QRB_TAP_ATTN_LOGITS = 4,
     QRB_TAP_ATTN_PROBS = 5,
     /** Or-ed to a point: the loss's gradient there, in the backward pass. */
-    QRB_TAP_GRAD = 0x100
+    QRB_TAP_GRAD = 0x100,
+    /** Or-ed to a point in qrb_pass_listen(): this listener changes the
+     * tensor, and therefore rests in QRB_MODE_EVAL. */
+    QRB_TAP_CHANGES = 0x200
 };
 
 /** Flags of a pass. */
