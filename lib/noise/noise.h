@@ -5,25 +5,28 @@
 
 #include <qrobust/noise.h>
 
+#include "noise/blocks.h"
 #include "tensor/listener.h"
-#include "tensor/parameter.h"
 
 struct qrb__noise_kind {
-    const char *name;
+    const char *name; /* with its article, for messages: "an attack" */
     qrb_status (*bound)(qrb_noise *noise); /* parameters were set */
-    qrb_status (*perturb_begin)(qrb_noise *noise);
-    qrb_status (*perturb_end)(qrb_noise *noise);
+    /* Write perturbed weights; the clean ones are saved already. */
+    qrb_status (*perturb)(qrb_noise *noise);
     qrb_status (*add_grad)(qrb_noise *noise, double *loss_out);
     qrb_status (*post_step)(qrb_noise *noise, double lr);
-    void (*destroy)(qrb_noise *noise); /* kind's own memory */
+    /* Release what the kind holds for its parameters. */
+    void (*unbound)(qrb_noise *noise);
 };
 
-/* Parameters are borrowed from the model, which outlives the noise; written()
- * tells it that weights of one were changed. */
+/* Parameters are borrowed from the model, which outlives the binding. */
 struct qrb__binding {
-    const struct qrb__parameter **parameters; /* [count], owned by the noise */
+    struct qrb__parameter **parameters; /* [count], owned by the noise */
     size_t count;
-    void (*written)(void *model, size_t parameter);
+    /* The weights of a parameter were changed: tell the host. */
+    qrb_status (*written)(void *model, size_t parameter);
+    /* The noise lets go: the model forgets it. */
+    void (*unbound)(void *model, qrb_noise *noise);
     void *model;
 };
 
@@ -31,13 +34,30 @@ struct qrb__binding {
 struct qrb_noise {
     qrb_context *ctx;
     const struct qrb__noise_kind *kind;
-    struct qrb__binding binding;
+    struct qrb__binding binding; /* count 0: not bound */
+    qrb_noise *next;             /* bound to the same model */
+    struct qrb__view *saved;     /* [count] clean weights, dense; NULL: the
+                                    kind does not perturb */
+    struct qrb__blocks blocks;   /* of the bound parameters */
     bool perturbed;
 };
 
 /* Bind once; takes over binding->parameters when it succeeds. */
 qrb_status qrb__noise_bind(qrb_noise *noise,
                            const struct qrb__binding *binding);
+
+/* Restore what is perturbed and forget the parameters. */
+void qrb__noise_unbind(qrb_noise *noise);
+
+/* QRB_E_STATE unless bound, with no parameter perturbed by any noise. */
+qrb_status qrb__noise_ready(const qrb_noise *noise);
+
+/* Tell the host of every bound parameter; goes on after a failure, whose
+ * status it returns. */
+qrb_status qrb__noise_written(qrb_noise *noise);
+
+/* QRB_OK if a noise is an anchor and bound. */
+qrb_status qrb__anchor_check(const qrb_noise *anchor);
 
 /* Take anchor weights, one view a bound parameter, copied. */
 qrb_status qrb__anchor_set(qrb_noise *anchor, const struct qrb__view *views);

@@ -1,0 +1,115 @@
+/* Fixed blocks over the bound parameters: O(1) memory a block, and a binary
+ * search over the parameters to find one. */
+#include "noise/blocks.h"
+
+#include <string.h>
+
+qrb_status qrb__blocks_make(qrb_context *ctx,
+                            struct qrb__parameter *const *parameters,
+                            size_t count, struct qrb__blocks *out)
+{
+    struct qrb__blocks blocks = { .parameters = count };
+
+    blocks.first = qrb__alloc_array(ctx, count + 1, sizeof *blocks.first);
+    if (blocks.first == NULL)
+        goto no_memory;
+    for (size_t i = 0; i < count; i++) {
+        const size_t n = qrb__view_elements(&parameters[i]->weight);
+
+        blocks.first[i + 1] =
+            blocks.first[i] + n / QRB__BLOCK + (n % QRB__BLOCK != 0);
+    }
+    blocks.sums =
+        qrb__alloc_array(ctx, blocks.first[count], sizeof *blocks.sums);
+    if (blocks.sums == NULL)
+        goto no_memory;
+    *out = blocks;
+    return QRB_OK;
+no_memory:
+    qrb__blocks_free(ctx, &blocks);
+    return qrb__fail(ctx, QRB_E_NO_MEMORY, "blocks of %zu parameters", count);
+}
+
+void qrb__blocks_free(qrb_context *ctx, struct qrb__blocks *blocks)
+{
+    qrb__free(ctx, blocks->first);
+    qrb__free(ctx, blocks->sums);
+    memset(blocks, 0, sizeof *blocks);
+}
+
+size_t qrb__blocks_total(const struct qrb__blocks *blocks)
+{
+    return blocks->first[blocks->parameters];
+}
+
+struct qrb__block qrb__block_at(const struct qrb__blocks *blocks,
+                                struct qrb__parameter *const *parameters,
+                                size_t block)
+{
+    struct qrb__block found = { 0 };
+    size_t low = 0;
+    size_t high = blocks->parameters; /* first[low] <= block < first[high] */
+    size_t left;
+
+    while (high - low > 1) {
+        const size_t middle = low + (high - low) / 2;
+
+        if (blocks->first[middle] <= block)
+            low = middle;
+        else
+            high = middle;
+    }
+    found.parameter = low;
+    found.first = (block - blocks->first[low]) * QRB__BLOCK;
+    left = qrb__view_elements(&parameters[low]->weight) - found.first;
+    found.count = left < QRB__BLOCK ? left : QRB__BLOCK;
+    return found;
+}
+
+double qrb__blocks_sum(const struct qrb__blocks *blocks, size_t parameter,
+                       int column)
+{
+    double sum = 0.0;
+
+    for (size_t b = blocks->first[parameter]; b < blocks->first[parameter + 1];
+         b++)
+        sum += blocks->sums[b][column];
+    return sum;
+}
+
+/* Address of an element by its row-major number. */
+static unsigned char *element_of(const struct qrb__view *view, size_t number)
+{
+    unsigned char *at = view->memory;
+
+    for (uint32_t axis = view->rank; axis-- > 0;) {
+        at += (int64_t)(number % view->shape[axis]) * view->strides[axis];
+        number /= view->shape[axis];
+    }
+    return at;
+}
+
+void *qrb__chunk_load(const struct qrb__view *view, size_t first, size_t count,
+                      union qrb__chunk *buffer)
+{
+    const size_t size = qrb_dtype_size(view->dtype);
+    unsigned char *bytes = (unsigned char *)buffer;
+
+    if (qrb__view_is_dense(view))
+        return view->memory + first * size;
+    for (size_t i = 0; i < count; i++)
+        memcpy(bytes + i * size, element_of(view, first + i), size);
+    return buffer;
+}
+
+void qrb__chunk_store(const struct qrb__view *view, size_t first, size_t count,
+                      const void *loaded)
+{
+    const size_t size = qrb_dtype_size(view->dtype);
+    const unsigned char *bytes = loaded;
+
+    if (qrb__view_is_dense(view))
+        return;
+    for (size_t i = 0; i < count; i++)
+        memcpy(element_of(view, first + i), bytes + i * size, size);
+}
