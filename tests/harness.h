@@ -56,8 +56,9 @@ static inline qrb_context *make_context(struct failing_allocator *allocator)
 /* Run job(ctx, arg) with an allocator that fails at its first call, at its
  * second, ... until the job returns QRB_OK: every status before that is
  * QRB_E_NO_MEMORY, and nothing is left behind. */
-static inline void
-fail_each_allocation(qrb_status (*job)(qrb_context *ctx, void *arg), void *arg)
+static inline void fail_each_allocation(qrb_status (*job)(qrb_context *ctx,
+                                                          void *arg),
+                                        void *arg)
 {
     qrb_status status = QRB_E_NO_MEMORY;
 
@@ -85,24 +86,24 @@ fail_each_allocation(qrb_status (*job)(qrb_context *ctx, void *arg), void *arg)
 }
 
 /* The call succeeds, or the test fails with its message. */
-#define ASSERT_OK(ctx, call) \
-    do { \
-        const qrb_status assert_status_ = (call); \
-        ck_assert_msg(assert_status_ == QRB_OK, "%s: %s: %s", #call, \
-                      qrb_status_name(assert_status_), \
-                      qrb_context_message(ctx)); \
+#define ASSERT_OK(ctx, call)                                                   \
+    do {                                                                       \
+        const qrb_status assert_status_ = (call);                              \
+        ck_assert_msg(assert_status_ == QRB_OK, "%s: %s: %s", #call,           \
+                      qrb_status_name(assert_status_),                         \
+                      qrb_context_message(ctx));                               \
     } while (0)
 
 /* The call fails with this status, and the message holds these words. */
-#define ASSERT_FAILS(ctx, call, expected, words) \
-    do { \
-        const qrb_status assert_status_ = (call); \
-        ck_assert_msg(assert_status_ == (expected), "%s: %s: %s", #call, \
-                      qrb_status_name(assert_status_), \
-                      qrb_context_message(ctx)); \
-        ck_assert_msg(strstr(qrb_context_message(ctx), (words)) != NULL, \
-                      "\"%s\" does not say \"%s\"", qrb_context_message(ctx), \
-                      (words)); \
+#define ASSERT_FAILS(ctx, call, expected, words)                               \
+    do {                                                                       \
+        const qrb_status assert_status_ = (call);                              \
+        ck_assert_msg(assert_status_ == (expected), "%s: %s: %s", #call,       \
+                      qrb_status_name(assert_status_),                         \
+                      qrb_context_message(ctx));                               \
+        ck_assert_msg(strstr(qrb_context_message(ctx), (words)) != NULL,       \
+                      "\"%s\" does not say \"%s\"", qrb_context_message(ctx),  \
+                      (words));                                                \
     } while (0)
 
 /* A fresh directory; `path` holds at least 64 bytes. */

@@ -87,13 +87,13 @@ START_TEST(four_kinds_of_source_give_the_same_bytes)
     ck_assert_uint_eq(qrb__source_size(source), SIZE);
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
         memset(out, 0xee, SIZE);
-        ASSERT_OK(ctx, qrb__source_read(source, ranges[i][0], out,
-                                        ranges[i][1]));
+        ASSERT_OK(ctx,
+                  qrb__source_read(source, ranges[i][0], out, ranges[i][1]));
         ck_assert(memcmp(out, bytes + ranges[i][0], ranges[i][1]) == 0);
         if (ranges[i][1] < SIZE)
             ck_assert_uint_eq(out[ranges[i][1]], 0xee);
-        ASSERT_OK(ctx, qrb__source_view(source, ranges[i][0], ranges[i][1],
-                                        &view));
+        ASSERT_OK(ctx,
+                  qrb__source_view(source, ranges[i][0], ranges[i][1], &view));
         ck_assert_int_eq(view == NULL, _i == 3);
         if (view != NULL)
             ck_assert(memcmp(view, bytes + ranges[i][0], ranges[i][1]) == 0);
@@ -117,9 +117,10 @@ END_TEST
 START_TEST(ranges_outside_of_a_source_are_refused)
 {
     static const uint64_t ranges[][2] = {
-        { 0, SIZE + 1 },     { SIZE, 1 },      { SIZE + 1, 0 },
-        { 1, SIZE },         { UINT64_MAX, 1 }, { UINT64_MAX, SIZE_MAX },
-        { 1, SIZE_MAX },     { UINT64_MAX - 5, 10 },
+        { 0, SIZE + 1 },   { SIZE, 1 },
+        { SIZE + 1, 0 },   { 1, SIZE },
+        { UINT64_MAX, 1 }, { UINT64_MAX, SIZE_MAX },
+        { 1, SIZE_MAX },   { UINT64_MAX - 5, 10 },
     };
     int fd;
     struct qrb__source *source = open_kind(_i, &fd);
@@ -127,12 +128,14 @@ START_TEST(ranges_outside_of_a_source_are_refused)
     unsigned char out[1] = { 0xee };
 
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
-        ASSERT_FAILS(ctx, qrb__source_read(source, ranges[i][0], out,
-                                           (size_t)ranges[i][1]),
-                     QRB_E_FORMAT, "has 1000 bytes");
-        ASSERT_FAILS(ctx, qrb__source_view(source, ranges[i][0],
-                                           (size_t)ranges[i][1], &view),
-                     QRB_E_FORMAT, "has 1000 bytes");
+        ASSERT_FAILS(
+            ctx,
+            qrb__source_read(source, ranges[i][0], out, (size_t)ranges[i][1]),
+            QRB_E_FORMAT, "has 1000 bytes");
+        ASSERT_FAILS(
+            ctx,
+            qrb__source_view(source, ranges[i][0], (size_t)ranges[i][1], &view),
+            QRB_E_FORMAT, "has 1000 bytes");
         ck_assert_ptr_null(view);
     }
     ck_assert_uint_eq(out[0], 0xee);
@@ -259,8 +262,8 @@ END_TEST
 /* Field rule 15. */
 START_TEST(names_out_of_files_stay_in_their_directory)
 {
-    static const char *const bad[] = { "",      ".",      "..",     "/etc/passwd",
-                                       "../x",  "a/b",    "a\\b",   "./bytes",
+    static const char *const bad[] = { "",       ".",   "..",   "/etc/passwd",
+                                       "../x",   "a/b", "a\\b", "./bytes",
                                        "bytes/", NULL };
     struct qrb__source *source;
     char path[256];
@@ -268,8 +271,7 @@ START_TEST(names_out_of_files_stay_in_their_directory)
     char name[300];
 
     for (size_t i = 0; bad[i] != NULL; i++)
-        ASSERT_FAILS(ctx,
-                     qrb__source_open_in(ctx, directory, bad[i], &source),
+        ASSERT_FAILS(ctx, qrb__source_open_in(ctx, directory, bad[i], &source),
                      QRB_E_FORMAT, "plain names");
     memset(name, 'a', 299);
     name[299] = '\0';
@@ -283,14 +285,13 @@ START_TEST(names_out_of_files_stay_in_their_directory)
     ck_assert_uint_eq(qrb__source_size(source), SIZE);
     qrb__source_close(source);
 
-    ck_assert_int_eq(symlink("/etc/passwd",
-                             in_directory(directory, "out", path)), 0);
-    ck_assert_int_eq(symlink("bytes",
-                             in_directory(directory, "in", path)), 0);
-    ck_assert_int_eq(symlink("out",
-                             in_directory(directory, "twice", path)), 0);
+    ck_assert_int_eq(
+        symlink("/etc/passwd", in_directory(directory, "out", path)), 0);
+    ck_assert_int_eq(symlink("bytes", in_directory(directory, "in", path)), 0);
+    ck_assert_int_eq(symlink("out", in_directory(directory, "twice", path)), 0);
     ck_assert_int_eq(symlink(in_directory(directory, "bytes", target),
-                             in_directory(directory, "absolute", path)), 0);
+                             in_directory(directory, "absolute", path)),
+                     0);
     ASSERT_FAILS(ctx, qrb__source_open_in(ctx, directory, "out", &source),
                  QRB_E_FORMAT, "leaves the directory");
     ASSERT_FAILS(ctx, qrb__source_open_in(ctx, directory, "twice", &source),
@@ -381,14 +382,12 @@ int main(void)
                         4);
     tcase_add_loop_test(sources, ranges_outside_of_a_source_are_refused, 0, 4);
     tcase_add_loop_test(sources,
-                        a_file_that_shrinks_is_an_error_and_not_a_signal, 0,
-                        2);
+                        a_file_that_shrinks_is_an_error_and_not_a_signal, 0, 2);
     tcase_add_test(sources, an_empty_file_is_a_source_of_no_bytes);
     tcase_add_test(sources,
                    a_callback_that_refuses_ends_the_read_with_its_code);
     tcase_add_test(sources, exactly_one_kind_of_source_is_given);
-    tcase_add_test(sources,
-                   what_is_no_regular_file_is_refused_without_waiting);
+    tcase_add_test(sources, what_is_no_regular_file_is_refused_without_waiting);
     tcase_add_test(sources, names_out_of_files_stay_in_their_directory);
     tcase_add_test(sources, paths_are_joined_and_looked_at);
     tcase_add_test(sources, directories_are_made_once);

@@ -338,8 +338,7 @@ int main(void)
     tcase_add_test(writers, what_a_rename_would_destroy_is_refused);
     tcase_add_test(writers, a_path_without_directory_is_beside_the_working_one);
     tcase_add_test(writers, a_full_disk_leaves_the_target_untouched);
-    tcase_add_test(writers,
-                   a_directory_without_write_permission_is_an_error);
+    tcase_add_test(writers, a_directory_without_write_permission_is_an_error);
     tcase_add_test(writers, no_failed_allocation_leaves_a_temporary_file);
     suite_add_tcase(suite, writers);
     return run_suite(suite);

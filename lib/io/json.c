@@ -12,13 +12,11 @@ const struct qrb__json_limits qrb__json_header_limits = { 100000000, 8, 16 };
 
 enum { FREE_CONTAINERS = 16 };
 
-static qrb_status check_nesting(qrb_context *ctx, const char *text,
-                                size_t size,
+static qrb_status check_nesting(qrb_context *ctx, const char *text, size_t size,
                                 const struct qrb__json_limits *limits,
                                 const char *name)
 {
-    const size_t allowed =
-        FREE_CONTAINERS + size / limits->bytes_per_container;
+    const size_t allowed = FREE_CONTAINERS + size / limits->bytes_per_container;
     size_t containers = 0;
     size_t depth = 0;
     bool in_string = false;
@@ -36,8 +34,8 @@ static qrb_status check_nesting(qrb_context *ctx, const char *text,
         } else if (c == '[' || c == '{') {
             if (++depth > limits->depth)
                 return qrb__fail(ctx, QRB_E_FORMAT,
-                                 "%s: nested deeper than %zu at byte %zu",
-                                 name, limits->depth, i);
+                                 "%s: nested deeper than %zu at byte %zu", name,
+                                 limits->depth, i);
             if (++containers > allowed)
                 return qrb__fail(ctx, QRB_E_FORMAT,
                                  "%s: more than %zu objects and arrays in "
@@ -60,8 +58,8 @@ qrb_status qrb__json_parse(qrb_context *ctx, const char *text, size_t size,
     *out = NULL;
     if (size > limits->size)
         return qrb__fail(ctx, QRB_E_FORMAT,
-                         "%s: %zu bytes of JSON; at most %zu are allowed",
-                         name, size, limits->size);
+                         "%s: %zu bytes of JSON; at most %zu are allowed", name,
+                         size, limits->size);
     status = check_nesting(ctx, text, size, limits, name);
     if (status != QRB_OK)
         return status;

@@ -20,8 +20,7 @@ bool qrb__path_is_directory(const char *path);
 bool qrb__path_has(const char *directory, const char *name);
 
 /* "directory/name" in memory of the context, or NULL. */
-char *qrb__path_join(qrb_context *ctx, const char *directory,
-                     const char *name);
+char *qrb__path_join(qrb_context *ctx, const char *directory, const char *name);
 
 /* Open an entry of a directory for reading: the one gate for names that come
  * from files.  The name must be plain, and a link must point at a plain name

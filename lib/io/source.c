@@ -58,8 +58,8 @@ static qrb_status adopt_file(struct qrb__source *source, int fd)
     if (source->size == 0 || source->size > SIZE_MAX)
         return QRB_OK;
     /* Without a mapping everything is read with pread(). */
-    source->mapping = mmap(NULL, (size_t)source->size, PROT_READ, MAP_SHARED,
-                           fd, 0);
+    source->mapping =
+        mmap(NULL, (size_t)source->size, PROT_READ, MAP_SHARED, fd, 0);
     if (source->mapping == MAP_FAILED)
         source->mapping = NULL;
     source->bytes = source->mapping;
@@ -211,6 +211,11 @@ qrb_status qrb__source_open(qrb_context *ctx, const qrb_source *options,
     return QRB_OK;
 }
 
+qrb_context *qrb__source_context(const struct qrb__source *source)
+{
+    return source->ctx;
+}
+
 const char *qrb__source_name(const struct qrb__source *source)
 {
     return source->name;
@@ -221,8 +226,8 @@ uint64_t qrb__source_size(const struct qrb__source *source)
     return source->size;
 }
 
-static qrb_status check_range(const struct qrb__source *source,
-                              uint64_t offset, size_t size)
+static qrb_status check_range(const struct qrb__source *source, uint64_t offset,
+                              size_t size)
 {
     if (offset <= source->size && size <= source->size - offset)
         return QRB_OK;
@@ -310,8 +315,7 @@ qrb_status qrb__source_load(const struct qrb__source *source, size_t limit,
     if (source->size > limit || source->size == SIZE_MAX)
         return qrb__fail(source->ctx, QRB_E_FORMAT,
                          "%s has %llu bytes; at most %zu are allowed",
-                         source->name, (unsigned long long)source->size,
-                         limit);
+                         source->name, (unsigned long long)source->size, limit);
     bytes = qrb__alloc_array(source->ctx, (size_t)source->size + 1, 1);
     if (bytes == NULL)
         return qrb__fail(source->ctx, QRB_E_NO_MEMORY, "bytes of %s",

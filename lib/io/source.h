@@ -29,6 +29,8 @@ qrb_status qrb__source_open_in(qrb_context *ctx, const char *directory,
 /* NULL is fine. */
 void qrb__source_close(struct qrb__source *source);
 
+qrb_context *qrb__source_context(const struct qrb__source *source);
+
 /* What messages call it: its path, "the buffer", "descriptor 3". */
 const char *qrb__source_name(const struct qrb__source *source);
 

@@ -24,13 +24,13 @@ enum { BUFFER_SIZE = 1 << 16, ATTEMPTS = 16 };
 
 struct qrb__writer {
     qrb_context *ctx;
-    char *path;         /* of the target, links resolved */
-    const char *base;   /* its last component */
-    char *partial;      /* name of the temporary file in the directory */
+    char *path;            /* of the target, links resolved */
+    const char *base;      /* its last component */
+    char *partial;         /* name of the temporary file in the directory */
     unsigned char *buffer; /* [BUFFER_SIZE] */
     size_t buffered;
     uint64_t offset;
-    mode_t mode;  /* of the target that is replaced; 0: there is none */
+    mode_t mode;   /* of the target that is replaced; 0: there is none */
     int directory; /* -1: not open */
     int fd;        /* -1: not open */
 };
@@ -89,8 +89,7 @@ static qrb_status open_directory(struct qrb__writer *writer)
         *slash = '\0';
     writer->directory = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (writer->directory < 0)
-        return qrb__fail_errno(writer->ctx, errno, "open directory",
-                               directory);
+        return qrb__fail_errno(writer->ctx, errno, "open directory", directory);
     if (slash != NULL)
         *slash = '/';
     return QRB_OK;
