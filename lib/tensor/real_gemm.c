@@ -17,9 +17,11 @@
 enum {
     TILE_M = 128,
     TILE_N = 512,
+    TILE_MIN = 32, /* a multiple of the columns that kernels work on */
+    TILES = 32,
     BLAS_TILE = 512, /* the library packs both sides for each tile */
-    TILE_MIN = 32,   /* a multiple of the columns that kernels work on */
-    TILES = 32
+    BLAS_TILE_MIN = 256,
+    BLAS_TILES = 8
 };
 #define TILE_FLOPS 8e6
 
@@ -51,7 +53,7 @@ static bool is_large(const struct qrb__gemm *shape)
 {
     if (shape->transpose_a)
         return shape->m >= 256 && shape->n >= 128 && shape->k >= 256;
-    return shape->m >= 256 && shape->n >= 512 && shape->k >= 512;
+    return shape->m >= 512 && shape->n >= 512 && shape->k >= 512;
 }
 
 static void cut(struct products *work, size_t count)
@@ -59,6 +61,8 @@ static void cut(struct products *work, size_t count)
     const struct qrb__gemm *shape = work->shape;
     const size_t most_m = work->blas ? BLAS_TILE : TILE_M;
     const size_t most_n = work->blas ? BLAS_TILE : TILE_N;
+    const size_t least = work->blas ? BLAS_TILE_MIN : TILE_MIN;
+    const size_t tiles = work->blas ? BLAS_TILES : TILES;
     size_t m = shape->m < most_m ? shape->m : most_m;
     size_t n = shape->n < most_n ? shape->n : most_n;
 
@@ -67,11 +71,11 @@ static void cut(struct products *work, size_t count)
         work->tile_n = n;
         work->tiles_m = divide_up(shape->m, m);
         work->tiles_n = divide_up(shape->n, n);
-        if (count * work->tiles_m * work->tiles_n >= TILES ||
+        if (count * work->tiles_m * work->tiles_n >= tiles ||
             2.0 * (double)m * (double)n * (double)shape->k < 2 * TILE_FLOPS ||
-            (m <= TILE_MIN && n <= TILE_MIN))
+            (m <= least && n <= least))
             return;
-        if (m >= n)
+        if (n <= least || (m >= n && m > least))
             m = half_of(m);
         else
             n = half_of(n);

@@ -165,7 +165,9 @@ static void measure(struct bench *bench, const struct product *p,
     const struct qrb__gemm *s = &p->shape;
     const double flops =
         2.0 * (double)(s->m * s->n) * (double)(s->k * p->count);
-    const size_t repeats = (size_t)(3e8 / flops) + 1;
+    const size_t repeats = (size_t)(1e9 / flops) + 1;
+    /* The threads of OpenBLAS spin for a while after its last product. */
+    const struct timespec rest = { 0, 50000000 };
     double speed[IMPLEMENTATIONS][64];
     const size_t size_a = s->lda * (s->transpose_a ? s->k : s->m);
     const size_t size_b = s->ldb * (s->transpose_b ? s->n : s->k);
@@ -194,6 +196,7 @@ static void measure(struct bench *bench, const struct product *p,
             speed[which][round] = 0;
             if (which < CHOSEN && bench->cblas[which] == NULL)
                 continue;
+            nanosleep(&rest, NULL);
             run(bench, p, which);
             begin = now();
             for (size_t i = 0; i < repeats; i++)
