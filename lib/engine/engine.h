@@ -1,0 +1,142 @@
+/* The engine behind a qrb_model: parameters, a graph with its plan and arena,
+ * and the batch at hand.  A model of the engine owns it through the `user` of
+ * its callbacks. */
+#ifndef QRB_ENGINE_ENGINE_H
+#define QRB_ENGINE_ENGINE_H
+
+#include <qrobust/engine.h>
+
+#include "engine/plan.h"
+#include "model/model.h"
+
+enum { QRB__ENGINE_NAME_SIZE = 80 };
+
+/* A parameter as the architecture lists it. */
+struct qrb__engine_parameter {
+    char name[QRB__ENGINE_NAME_SIZE];
+    size_t rows;
+    size_t columns; /* 0: a vector of `rows` elements */
+    uint32_t role;
+    int32_t layer;
+    /* From the registry at each batch, as a host may move what it likes. */
+    void *weight;
+    void *gradient; /* NULL: none */
+};
+
+/* What a forward pass is for. */
+enum qrb__sink {
+    QRB__SINK_NLL,       /* negative log-likelihoods, and perhaps gradients */
+    QRB__SINK_LOGITS,    /* into `logits`, of the engine's type */
+    QRB__SINK_LOGITS_F32 /* into `logits`, of floats */
+};
+
+/* A row that predicts. */
+struct qrb__scored {
+    uint32_t row;   /* of the tokens that are computed */
+    int32_t target; /* -1: none */
+};
+
+/* The batch at hand: tokens[s * stride + t], t < length. */
+struct qrb__engine_batch {
+    const int32_t *tokens;
+    size_t stride;
+    size_t sequences;
+    size_t length;
+    size_t rows;   /* sequences * length */
+    size_t scored; /* how many of e->scored */
+    uint32_t sink;
+    void *logits;
+    double scale; /* of the loss's gradient */
+    qrb_pass *pass; /* NULL: no taps */
+};
+
+struct qrb__engine {
+    qrb_context *ctx;
+    qrb_model *model;
+    qrb_engine_config config;
+    uint32_t dtype;
+    bool trainable;
+
+    struct qrb__engine_parameter *parameters;
+    size_t parameter_count;
+    size_t parameter_capacity;
+    void *weights; /* one array for all; NULL if each is elsewhere */
+    void *gradients;
+
+    struct qrb__graph graph;
+    struct qrb__plan plan;
+    struct qrb__capacity capacity[2]; /* without and with a backward pass */
+    void *arena;
+    size_t arena_elements;
+    struct qrb__scored *scored; /* [capacity.tokens] */
+    size_t scored_capacity;
+    void *cosine; /* [rotary_length, head_dim / 2] */
+    void *sine;
+    size_t rotary_length;
+    unsigned char *tapped; /* [ops]: what was tapped on the way forward */
+
+    struct qrb__engine_batch batch;
+};
+
+/* Bytes of an element. */
+size_t qrb__engine_real(const struct qrb__engine *engine);
+size_t qrb__engine_elements(const struct qrb__engine_parameter *parameter);
+
+/* The engine of a model; QRB_E_STATE if it is a host's. */
+qrb_status qrb__engine_find(const qrb_model *model, struct qrb__engine **out);
+
+/* Check a configuration and fill in what it leaves out. */
+qrb_status qrb__engine_config_check(qrb_context *ctx,
+                                    qrb_engine_config *config);
+
+/* Make an engine with its parameter list and graph, without weights. */
+qrb_status qrb__engine_make(qrb_context *ctx, const qrb_engine_config *config,
+                            const qrb_engine_options *options,
+                            struct qrb__engine **out);
+/* One array for all weights, unless they are elsewhere, and one for gradients
+ * if it is to train. */
+qrb_status qrb__engine_allocate(struct qrb__engine *engine, bool weights);
+/* Register everything; the model owns the engine when this succeeds. */
+qrb_status qrb__engine_publish(struct qrb__engine *engine, qrb_model **out);
+void qrb__engine_destroy(struct qrb__engine *engine);
+
+/* List the parameters of Llama and Qwen2 models and build their graph. */
+qrb_status qrb__llama_build(struct qrb__engine *engine);
+
+/* Take a batch: check tokens, lay out and allocate what is missing.
+ * first_scored NULL: every row is scored, without targets. */
+qrb_status qrb__engine_prepare(struct qrb__engine *engine,
+                               const int32_t *tokens, size_t sequences,
+                               size_t length, const size_t *first_scored,
+                               bool training);
+/* Bytes that the engine holds after such a batch. */
+qrb_status qrb__engine_bytes(const struct qrb__engine *engine,
+                             size_t sequences, size_t length, bool training,
+                             uint64_t *out);
+
+/* Run the graph. */
+qrb_status qrb__engine_forward_f32(struct qrb__engine *engine);
+qrb_status qrb__engine_forward_f64(struct qrb__engine *engine);
+qrb_status qrb__engine_backward_f32(struct qrb__engine *engine);
+qrb_status qrb__engine_backward_f64(struct qrb__engine *engine);
+
+/* Negative log-likelihoods of the scored rows, after a pass, and their mean,
+ * summed in order of rows. */
+const double *qrb__engine_nll(const struct qrb__engine *engine);
+double qrb__engine_mean_nll(const struct qrb__engine *engine);
+
+/* Hand a dense tensor to the pass if anyone listens there. */
+bool qrb__engine_wanted(const struct qrb__engine *engine, uint32_t point,
+                        size_t index);
+qrb_status qrb__engine_tap(const struct qrb__engine *engine, uint32_t point,
+                           size_t index, uint32_t rank, const size_t *shape,
+                           void *memory);
+/* Flags of the plan that the listeners of the pass ask for. */
+uint32_t qrb__engine_tap_flags(const struct qrb__engine *engine,
+                               bool training);
+
+/* The callbacks. */
+void qrb__engine_callbacks(struct qrb__engine *engine,
+                           qrb_host_callbacks *out);
+
+#endif
