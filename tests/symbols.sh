@@ -59,7 +59,7 @@ for name in abort exit _exit quick_exit printf puts putchar fprintf vprintf \
     fi
 done
 for name in malloc calloc realloc aligned_alloc posix_memalign free getenv \
-    secure_getenv; do
+    secure_getenv fesetenv; do
     grep "^$name " "$work/wanted" | grep -v ' core_' >"$work/hits" || continue
     wrong "outside of core the library uses $name:" \
         "$(words hits)"

@@ -20,28 +20,56 @@ enum qrb_quantizer_kind {
     QRB_QUANTIZER_BF16 = 5  /**< rounding through bfloat16 */
 };
 
-/** Uniform grids (quantizers 1.1).  Pinned values. */
+/**
+ * Uniform grids, named after the programs and papers that use them; A: with a
+ * zero point, S: symmetric.  N bits, Qmax = 2^N - 1, M = 2^(N-1) - 1, [lo, hi]
+ * the range of the weights that share a scale h and a zero point z.  The code
+ * of w is clamp(rne(w / h) + z, 0, Qmax) and its value h (code - z), with rne
+ * the rounding half to even, unless the line says otherwise.
+ *
+ * A range that is a single point, or whose h or z is no finite number, takes
+ * the scale of A_GPTQ, except where a floor of h rules it out.  Weights that
+ * are all zero have all values zero in every mode.  Pinned values.
+ */
 enum qrb_grid_mode {
+    /** h = (hi - lo) / Qmax, z = -rne(lo / h), which may lie outside the
+     * codes where all weights have one sign. */
     QRB_GRID_A_PAPER = 1,
+    /** [lo, hi] is widened to hold 0, and [0, 0] to [-1, 1]; then
+     * h = (hi - lo) / Qmax, z = rne(-lo / h), which is a code. */
     QRB_GRID_A_GPTQ = 2,
+    /** h = max(hi - lo, 1e-5) / Qmax, z = -rne(lo / h) clamped to the codes:
+     * weights of one sign saturate, as in the official program. */
     QRB_GRID_A_AWQ = 3,
+    /** h = (hi - lo) / Qmax clamped to [1e-5, 1e4], z = rne(-lo / h) with the
+     * quotient clamped to +-1e4. */
     QRB_GRID_A_OMNI = 4,
+    /** h = (hi - lo) / Qmax, z = rne(Qmax - hi / h). */
     QRB_GRID_A_MAX = 5,
+    /** As A_PAPER with a real z = -lo / h, added before the rounding; a single
+     * point takes [-1, 1], as in the official program. */
     QRB_GRID_A_SPQR = 6,
+    /** h = max(hi - lo, 1e-5) / Qmax, z = rne(-lo / h); [0, 0] takes
+     * [-1, 1]. */
     QRB_GRID_A_GRP = 7,
+    /** h = max(|lo|, |hi|, 1e-5) / M, no z, codes -M - 1 to M. */
     QRB_GRID_S_ABS = 8,
+    /** [-a, a] with a = max(|lo|, |hi|), h = 2 a / Qmax, z = 2^(N-1). */
     QRB_GRID_S_GPTQ = 9,
+    /** h = max(|lo|, |hi|) / M clamped to [1e-5, 1e4], z = M. */
     QRB_GRID_S_OMNI = 10,
+    /** As S_ABS without the clamp of the codes. */
     QRB_GRID_S_SMOOTH = 11
 };
 
 /** What shares one scale. */
 enum qrb_granularity {
     QRB_PER_GROUP = 0, /**< group_size columns of a row (0: the row) */
-    QRB_PER_TENSOR = 1
+    QRB_PER_TENSOR = 1 /**< the whole matrix; of RTN */
 };
 
-/* Start from QRB_QUANTIZER_OPTIONS_INIT. */
+/* Start from QRB_QUANTIZER_OPTIONS_INIT.  Only RTN looks at bits and grid; the
+ * other options are refused where the kind has no use for them. */
 typedef struct qrb_quantizer_options {
     size_t struct_size;
     size_t group_size;    /* columns per scale; 0: a whole row (default); of
@@ -49,9 +77,15 @@ typedef struct qrb_quantizer_options {
     uint32_t kind;        /* enum qrb_quantizer_kind; default RTN */
     uint32_t bits;        /* 2..8 of RTN; default 4 */
     uint32_t grid;        /* enum qrb_grid_mode; default A_GPTQ */
-    uint32_t granularity; /* enum qrb_granularity */
-    uint32_t mse_clip;    /* 1: search the clip range (1.4); default 0 */
-    uint32_t compat;      /* 1: scales in float32 and official quirks */
+    uint32_t granularity; /* enum qrb_granularity; default per group */
+    uint32_t mse_clip;    /* 1: RTN shrinks the range by hundredths down to
+                             0.21 and keeps the one of least sum of
+                             |error|^2.4; 80 times the work; default 0 */
+    uint32_t compat;      /* 1: RTN computes in float32 unless the weights are
+                             F64, and S_GPTQ keeps [0, hi] of weights without
+                             negatives, as the official programs do; default
+                             0: in double, by the rules of enum
+                             qrb_grid_mode */
     uint32_t double_quant; /* 1: NF4 absmax quantized in turn; default 0 */
     uint32_t reserved;     /* 0 */
 } qrb_quantizer_options;
@@ -60,16 +94,27 @@ typedef struct qrb_quantizer_options {
     { sizeof(qrb_quantizer_options), 0, QRB_QUANTIZER_RTN, 4, \
       QRB_GRID_A_GPTQ, QRB_PER_GROUP, 0, 0, 0, 0 }
 
-/** Make a quantizer; out is NULL on failure. */
+/**
+ * Make a quantizer.
+ *
+ * @param options NULL: the defaults; copied
+ * @param out     receives the quantizer, or NULL on failure; the caller
+ *                releases it with qrb_quantizer_destroy()
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, or an option outside its range or
+ *         without meaning for the kind: the message names it);
+ *         QRB_E_NO_MEMORY; QRB_E_REENTRANT
+ */
 QRB_API qrb_status qrb_quantizer_create(qrb_context *ctx,
                                         const qrb_quantizer_options *options,
                                         qrb_quantizer **out);
 
 /**
  * Make a quantizer from its short name: "fp16", "bf16", "int8", "nf4",
- * "rtn<bits>" or "rtn<bits>g<group_size>", such as "rtn4g32".
+ * "rtn<bits>" or "rtn<bits>g<group_size>", such as "rtn4g32"; rtn is the grid
+ * A_GPTQ, all else as by default.
  *
- * @return QRB_OK; QRB_E_INVALID_ARG (the message lists the names)
+ * @return as of qrb_quantizer_create(); QRB_E_INVALID_ARG (the message lists
+ *         the names)
  */
 QRB_API qrb_status qrb_quantizer_create_named(qrb_context *ctx,
                                               const char *name,
@@ -81,13 +126,28 @@ QRB_API void qrb_quantizer_destroy(qrb_quantizer *quantizer);
 /**
  * Quantize one matrix.
  *
- * @param w   [rows, cols] F32, F64, F16 or BF16, every element finite
- * @param out the quantized matrix, or NULL on failure; release it with
- *            qrb_packed_destroy()
- * @return QRB_OK; QRB_E_INVALID_ARG; QRB_E_SHAPE (not a matrix, empty, or
- *         cols no multiple of group_size); QRB_E_NOT_FINITE;
- *         QRB_E_UNSUPPORTED (FP16 and BF16 kinds have no codes);
- *         QRB_E_NO_MEMORY
+ * RTN has one scale a group, row or matrix, on the grids of enum
+ * qrb_grid_mode.  INT8 is the weights of Dettmers et al., "LLM.int8()",
+ * NeurIPS 2022, arXiv:2208.07339: the largest magnitude s of a row becomes 127
+ * and a code is rne(127 w / s).  NF4 is the data type of Dettmers et al.,
+ * "QLoRA", NeurIPS 2023, arXiv:2305.14314, over blocks of consecutive elements
+ * that may span rows, in float32; with double_quant the blocks' magnitudes,
+ * less their mean, are quantized to 8 bits in turn.
+ *
+ * The result is a function of w and the options alone: not of the number of
+ * threads, the rounding mode of the host, or its locale.  Finite weights give
+ * finite scales and values.
+ *
+ * @param w   [rows, cols] F32, F64, F16 or BF16, any strides, every element
+ *            finite; borrowed
+ * @param out receives the quantized matrix, or NULL on failure; the caller
+ *            releases it with qrb_packed_destroy(), before the context goes;
+ *            it does not need the quantizer any more
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL); QRB_E_SHAPE (not a matrix, empty,
+ *         or cols no multiple of group_size); QRB_E_NOT_FINITE (the message
+ *         says which element; of NF4 also F64 weights beyond float32);
+ *         QRB_E_UNSUPPORTED (w is of another type, or the kind is FP16 or
+ *         BF16, which have no codes); QRB_E_NO_MEMORY; QRB_E_REENTRANT
  */
 QRB_API qrb_status qrb_quantizer_quantize(const qrb_quantizer *quantizer,
                                           const qrb_tensor *w,
@@ -95,7 +155,13 @@ QRB_API qrb_status qrb_quantizer_quantize(const qrb_quantizer *quantizer,
 
 /**
  * Fake quantization: w becomes its quantized value, the same bits that
- * qrb_packed_dequantize() gives.  On failure w is untouched.
+ * qrb_quantizer_quantize() and qrb_packed_dequantize() give in a tensor of w's
+ * type.  FP16 and BF16 round through their type and back.
+ *
+ * @param w [rows, cols] F32, F64, F16 or BF16, any strides, every element
+ *          finite; on failure untouched
+ * @return as of qrb_quantizer_quantize(); QRB_E_NOT_FINITE also where FP16 or
+ *         BF16 would make an element infinite
  */
 QRB_API qrb_status qrb_quantizer_fake(const qrb_quantizer *quantizer,
                                       qrb_tensor *w);
@@ -103,25 +169,106 @@ QRB_API qrb_status qrb_quantizer_fake(const qrb_quantizer *quantizer,
 /** Release a packed matrix; NULL is fine. */
 QRB_API void qrb_packed_destroy(qrb_packed *packed);
 
-/** Write the values [rows, cols] into a float tensor. */
+/**
+ * Write the values into a float tensor, rounded to nearest even in its type;
+ * what a shifted grid puts beyond the type's largest value becomes that value.
+ *
+ * @param out [rows, cols] F32, F64, F16 or BF16, any strides; on failure
+ *            untouched
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL); QRB_E_SHAPE; QRB_E_UNSUPPORTED
+ *         (out is of another type); QRB_E_NO_MEMORY; QRB_E_REENTRANT
+ */
 QRB_API qrb_status qrb_packed_dequantize(const qrb_packed *packed,
                                          qrb_tensor *out);
 
-/** Codes [rows, cols], one each in an int32 (bytes of storage are another
- * matter: qrb_packed_bits_per_weight()); owned by the packed matrix. */
+/**
+ * Codes [rows, cols], one each in an int32 (bytes of storage are another
+ * matter: qrb_packed_bits_per_weight()).
+ *
+ * @return owned by the packed matrix; NULL for NULL
+ */
 QRB_API const int32_t *qrb_packed_codes(const qrb_packed *packed);
 
-/** Scales [rows, groups] (NF4: one absmax a block), in double. */
+/**
+ * Scales [rows, groups], in double: a value of RTN and INT8 is
+ * scale * (code - zero point).  NF4: the absmax of each block, after
+ * double_quant as it comes back; a value is that times one of the sixteen of
+ * the type.
+ *
+ * @return owned by the packed matrix; NULL for NULL
+ */
 QRB_API const double *qrb_packed_scales(const qrb_packed *packed);
 
-/** Zero points like scales, or NULL where the grid has none. */
+/**
+ * Zero points like scales; integers but in A_SPQR.
+ *
+ * @return owned by the packed matrix; NULL where the grid has none (S_ABS,
+ *         S_SMOOTH, INT8, NF4) and for NULL
+ */
 QRB_API const double *qrb_packed_zero_points(const qrb_packed *packed);
 
 /** Scales a row (1 for a whole row; NF4 and per tensor: all of them). */
 QRB_API size_t qrb_packed_groups(const qrb_packed *packed);
 
-/** Average bits a weight with scales and zero points counted. */
+/**
+ * Average bits a weight as formats store it: the code; of RTN 16 bits a scale,
+ * and a zero point of as many bits as a code (16 where the mode lets it be no
+ * code, none where the mode fixes it); of INT8 32 bits a row; of NF4 32 bits a
+ * block, or with double_quant 8 and 32 for each 256 blocks.
+ */
 QRB_API double qrb_packed_bits_per_weight(const qrb_packed *packed);
+
+/**
+ * The product of a linear layer as LLM.int8() computes it at run time (section
+ * 3 of its paper, and its published code): y = x W^T + bias, where
+ *
+ *  - columns of x in which any token has a magnitude of at least `threshold`
+ *    are multiplied as they are with the dequantized weights;
+ *  - all other elements of a token become codes rne(127 x / s) of the token's
+ *    largest magnitude s, the outlying elements left out, and are multiplied
+ *    in integers; a token that is all zero or outlying has codes 0.
+ *
+ * The result is a function of the arguments alone, not of the number of
+ * threads.
+ *
+ * @param weights   [out, in] of kind INT8
+ * @param x         [tokens, in] F32, F64, F16 or BF16, every element finite
+ * @param threshold 6 as in the paper; 0: no column is an outlier
+ * @param bias      [out] of a float type, or NULL
+ * @param y         [tokens, out] of a float type, no memory shared with x;
+ *                  what is beyond the type's largest value becomes that value
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, another kind of weights, threshold
+ *         below 0 or NaN); QRB_E_SHAPE; QRB_E_UNSUPPORTED (types);
+ *         QRB_E_NOT_FINITE; QRB_E_NO_MEMORY; QRB_E_REENTRANT
+ */
+QRB_API qrb_status qrb_packed_int8_multiply(const qrb_packed *weights,
+                                            const qrb_tensor *x,
+                                            double threshold,
+                                            const qrb_tensor *bias,
+                                            qrb_tensor *y);
+
+/**
+ * NF4 codes as bitsandbytes stores them: two in a byte, the earlier one in the
+ * high nibble; an odd count ends with the code of zero, 7.
+ *
+ * @param codes [count] of 0..15
+ * @param bytes [(count + 1) / 2]
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, or a code outside 0..15)
+ *
+ * Thread safety: any thread, as of qrb_nf4_unpack().
+ */
+QRB_API qrb_status qrb_nf4_pack(const int32_t *codes, size_t count,
+                                uint8_t *bytes);
+
+/**
+ * The codes of qrb_nf4_pack() again.
+ *
+ * @param bytes [(count + 1) / 2]
+ * @param codes [count]
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL)
+ */
+QRB_API qrb_status qrb_nf4_unpack(const uint8_t *bytes, size_t count,
+                                  int32_t *codes);
 
 QRB_END_DECLS
 

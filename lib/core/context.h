@@ -66,8 +66,10 @@ void qrb__callback_end(qrb_context *ctx);
 /* Run fn(task, worker, arg) for each task; workers are below
  * qrb_context_threads().  A loop inside a parallel one runs serially as
  * worker 0, so scratch that is indexed by worker belongs to the loop that it
- * was made for, never to the context.  Tasks call no public function.  Runs serially in a child of fork(), where the threads
- * of OpenMP and of the host do not exist. */
+ * was made for, never to the context.  Tasks call no public function, and
+ * compute in the default floating-point environment whatever the host has set.
+ * Runs serially in a child of fork(), where the threads of OpenMP and of the
+ * host do not exist. */
 void qrb__parallel_for(qrb_context *ctx, size_t tasks, qrb_task_fn fn,
                        void *arg);
 

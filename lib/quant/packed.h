@@ -1,0 +1,80 @@
+/* A quantized matrix: its elements in row-major order are cut into units of
+ * equal length, each with a scale and perhaps a zero point.  A group, a row
+ * and a matrix are such units, and so is a block of NF4, which may span rows
+ * and whose last one may be short. */
+#ifndef QRB_QUANT_PACKED_H
+#define QRB_QUANT_PACKED_H
+
+#include <qrobust/quantizer.h>
+
+#include "core/context.h"
+#include "quant/grid.h"
+#include "tensor/view.h"
+
+struct qrb__quantizer_kind;
+
+/* The absmax of NF4 blocks, quantized in turn. */
+struct qrb__nested_scales {
+    uint8_t *codes; /* [units] into the dynamic map; NULL: not quantized */
+    float *absmax;  /* one of each 256 centred scales */
+    float offset;   /* mean of the scales, taken off before */
+};
+
+struct qrb_packed {
+    qrb_context *ctx;
+    const struct qrb__quantizer_kind *kind;
+    struct qrb__grid grid; /* of round to nearest */
+    size_t rows;
+    size_t cols;
+    size_t elements;
+    size_t unit;        /* elements of one scale */
+    size_t units;       /* scales */
+    size_t groups;      /* scales of a row; 0: units do not end with rows */
+    bool cut;           /* the matrix is one unit, coded in pieces */
+    bool zeros;         /* units have zero points of their own */
+    bool nested;        /* scales are quantized in turn */
+    uint32_t bits;      /* of a code */
+    uint32_t precision; /* QRB_F32 or QRB_F64: type of the arithmetic */
+    int32_t *codes;     /* [elements]; NULL while weights are faked only */
+    double *scales;     /* [units], as values use them */
+    double *zero_points; /* [units]; NULL: none, or one that the mode fixes */
+    struct qrb__nested_scales nested_scales;
+};
+
+enum {
+    QRB__RUN = 4096,         /* elements of a task, unless a unit has more */
+    QRB__NESTED_BLOCK = 256, /* scales of one nested absmax */
+    QRB__DYNAMIC_MAP = 256   /* values of the signed 8-bit map */
+};
+
+/* A task's run of elements: whole units, or a piece of the one unit. */
+size_t qrb__packed_run(const qrb_packed *packed);
+/* Number of runs, and of the elements in run `i`. */
+size_t qrb__packed_runs(const qrb_packed *packed);
+size_t qrb__packed_run_length(const qrb_packed *packed, size_t i);
+
+/* What is beyond the largest finite value of dtype becomes it; run [n] is of
+ * type `precision`. */
+void qrb__packed_saturate(uint32_t precision, void *run, size_t n,
+                          uint32_t dtype);
+
+/* Decode run `i` from its codes, saturated for a target of type dtype. */
+void qrb__packed_decode(const qrb_packed *packed, size_t i,
+                        const int32_t *codes, uint32_t dtype, void *run);
+
+/* Room for one run for each worker of a loop over the runs, or NULL. */
+void *qrb__packed_scratch(const qrb_packed *packed, size_t size);
+
+/* QRB_E_SHAPE or QRB_E_UNSUPPORTED unless w is a float matrix that is not
+ * empty; `name` is for the message. */
+qrb_status qrb__packed_check_matrix(qrb_context *ctx,
+                                    const struct qrb__view *w,
+                                    const char *name);
+
+/* The dynamic map in ascending order, QRB__DYNAMIC_MAP floats. */
+void qrb__dynamic_map(float *map);
+
+/* Replace the scales of NF4 by what their codes come back as. */
+qrb_status qrb__nest_scales(qrb_packed *packed);
+
+#endif

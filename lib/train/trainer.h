@@ -1,0 +1,43 @@
+/* The trainer seen from inside: what a checkpoint has to hold. */
+#ifndef QRB_TRAIN_TRAINER_H
+#define QRB_TRAIN_TRAINER_H
+
+#include "train/optimizer.h"
+
+enum { QRB__MAX_NOISES = 8, QRB__RECENT_LOSSES = 50 };
+
+/* All that changes from step to step beside weights and moments.  A step
+ * works on a copy and hands it over whole when it is complete. */
+struct qrb__progress_state {
+    uint64_t step;    /* steps done */
+    uint64_t epoch;   /* times that the host's stream came to its end */
+    uint64_t cursor;  /* next batch of the stream */
+    uint64_t ratios;  /* steps with a ratio */
+    double ratio_sum; /* of anchor gradient ratios */
+    double losses[QRB__RECENT_LOSSES]; /* of step s at s modulo the length */
+};
+
+struct qrb_trainer {
+    qrb_context *ctx;
+    qrb_model *model;
+    qrb_dataset *dataset; /* borrowed, or NULL */
+    qrb_trainer_options options;
+    char *checkpoint; /* owned copies of the options' strings */
+    char *what;
+    qrb_optimizer *optimizer;
+    qrb_pass *pass; /* our own, for models without one in force */
+    qrb_noise *noises[QRB__MAX_NOISES];
+    size_t noise_count;
+    uint64_t *indices; /* [accumulation] batches of the step at hand */
+    struct qrb__progress_state state;
+};
+
+/* One step; adds the tokens that it scored.  On failure the weights are those
+ * of the last complete step. */
+qrb_status qrb__train_step(qrb_trainer *trainer, qrb_pass *pass,
+                           uint64_t *scored);
+
+/* Write the options' checkpoint. */
+qrb_status qrb__checkpoint_save(qrb_trainer *trainer);
+
+#endif
