@@ -137,21 +137,14 @@ static qrb_status check_tensors(qrb_context *ctx, const char *name,
     char found[QRB__SHAPE_TEXT];
     char expected[QRB__SHAPE_TEXT];
 
-    if (weight == NULL || weight->view.memory == NULL)
+    if (weight == NULL)
         return qrb__fail(ctx, QRB_E_INVALID_ARG, "%s: no weight", name);
     if (weight->view.dtype != QRB_F32 && weight->view.dtype != QRB_F64)
         return qrb__fail(ctx, QRB_E_UNSUPPORTED,
                          "%s: weight is %s; F32 and F64 can be registered",
                          name, qrb_dtype_name(weight->view.dtype));
-    if (qrb__view_elements(&weight->view) == 0)
-        return qrb__fail(
-            ctx, QRB_E_SHAPE, "%s: weight is %s, which is empty", name,
-            qrb__view_shape_text(&weight->view, found, sizeof found));
     if (gradient == NULL)
         return QRB_OK;
-    if (gradient->view.memory == NULL)
-        return qrb__fail(ctx, QRB_E_INVALID_ARG, "%s: gradient has no memory",
-                         name);
     if (!qrb__view_same_shape(&weight->view, &gradient->view))
         return qrb__fail(
             ctx, QRB_E_SHAPE, "%s: gradient is %s, weight is %s", name,

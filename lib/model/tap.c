@@ -112,7 +112,7 @@ static qrb_status check_tap(const qrb_pass *pass, uint32_t point, size_t index,
     if (!qrb__tap_point_known(point))
         return qrb__fail(pass->ctx, QRB_E_INVALID_ARG,
                          "tap at 0x%x, which is no point", point);
-    if (tensor == NULL || tensor->view.memory == NULL)
+    if (tensor == NULL)
         return qrb__fail(pass->ctx, QRB_E_INVALID_ARG,
                          "tap at 0x%x, index %zu: no tensor", point, index);
     if (tensor->view.dtype < QRB_F64 || tensor->view.dtype > QRB_BF16)
