@@ -72,12 +72,21 @@ available()
     done
 }
 
+# What apt says is shown only when it fails.
+apt()
+{
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get "$@" >"$log" 2>&1 || {
+        grep -E '^(E|W|Err)' "$log" || tail -n 5 "$log"
+        return 1
+    }
+}
+
 apt_install()
 {
     # shellcheck disable=SC2086 # a list of packages
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q \
-        --no-install-recommends $1
+    apt install -y -q --no-install-recommends $1
 }
+
 
 want=${*:-build}
 required=
@@ -114,14 +123,17 @@ if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; then
     exit 0
 fi
 
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
 # The lists of apt are fetched only if they do not know what is wanted.
 if [ "$(available "$need$like")" != "$need$like" ]; then
-    as_root apt-get update -q ||
+    apt update -q ||
         echo "set-up: apt-get update failed; going on with the lists there are"
 fi
 if [ -n "$need" ]; then
     apt_install "$need" ||
-        { as_root apt-get update -q && apt_install "$need"; } ||
+        { apt update -q && apt_install "$need"; } ||
         die "these could not be installed (network?):$need; by hand: $by_hand"
 fi
 like=$(available "$like")
