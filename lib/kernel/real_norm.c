@@ -39,7 +39,7 @@ static void rms_norm_grad(const real *x, const real *w, const real *inv,
     }
 }
 
-void REAL(qrb__ref_norm)(real_kernels *kernels)
+void TWIN(qrb__norm)(real_kernels *kernels)
 {
     kernels->rms_norm = rms_norm;
     kernels->rms_norm_grad = rms_norm_grad;

@@ -42,7 +42,7 @@ static void sgd(double lr, double momentum, double weight_decay,
     }
 }
 
-void REAL(qrb__ref_optimizer)(real_kernels *kernels)
+void TWIN(qrb__optimizer)(real_kernels *kernels)
 {
     kernels->adamw = adamw;
     kernels->sgd = sgd;

@@ -70,7 +70,7 @@ static void product(const struct qrb__product *shape, const real *a,
     }
 }
 
-void REAL(qrb__ref_product)(real_kernels *kernels)
+void TWIN(qrb__product)(real_kernels *kernels)
 {
     kernels->product = product;
 }

@@ -31,7 +31,7 @@ static void rotary(real *x, size_t row_stride, const real *cosine,
     }
 }
 
-void REAL(qrb__ref_rotary)(real_kernels *kernels)
+void TWIN(qrb__rotary)(real_kernels *kernels)
 {
     kernels->rotary = rotary;
 }

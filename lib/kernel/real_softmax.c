@@ -73,7 +73,7 @@ static double nll_grad(real *logits, size_t cols, size_t target, double scale)
     return log(sum) - below;
 }
 
-void REAL(qrb__ref_softmax)(real_kernels *kernels)
+void TWIN(qrb__softmax)(real_kernels *kernels)
 {
     kernels->softmax = softmax;
     kernels->softmax_grad = softmax_grad;

@@ -29,7 +29,7 @@ static void swiglu_grad(const real *gate, const real *up, const real *dy,
     }
 }
 
-void REAL(qrb__ref_swiglu)(real_kernels *kernels)
+void TWIN(qrb__swiglu)(real_kernels *kernels)
 {
     kernels->swiglu = swiglu;
     kernels->swiglu_grad = swiglu_grad;

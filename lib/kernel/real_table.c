@@ -3,11 +3,11 @@
 
 void REAL(qrb__kernels_ref)(real_kernels *kernels)
 {
-    REAL(qrb__ref_norm)(kernels);
-    REAL(qrb__ref_optimizer)(kernels);
-    REAL(qrb__ref_product)(kernels);
-    REAL(qrb__ref_rotary)(kernels);
-    REAL(qrb__ref_softmax)(kernels);
-    REAL(qrb__ref_swiglu)(kernels);
-    REAL(qrb__ref_vector)(kernels);
+    TWIN(qrb__norm)(kernels);
+    TWIN(qrb__optimizer)(kernels);
+    TWIN(qrb__product)(kernels);
+    TWIN(qrb__rotary)(kernels);
+    TWIN(qrb__softmax)(kernels);
+    TWIN(qrb__swiglu)(kernels);
+    TWIN(qrb__vector)(kernels);
 }

@@ -44,7 +44,7 @@ static double squared_distance(const real *x, const real *y, size_t n)
     return sum;
 }
 
-void REAL(qrb__ref_vector)(real_kernels *kernels)
+void TWIN(qrb__vector)(real_kernels *kernels)
 {
     kernels->add = add;
     kernels->axpy = axpy;

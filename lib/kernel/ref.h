@@ -1,5 +1,6 @@
 /* The plain twins: one file a family, each of which writes its kernels into
- * the table of its precision.  Compiled with QRB_REAL_BITS (real.h). */
+ * the table of its precision.  Compiled with QRB_REAL_BITS (real.h), and some
+ * once more for each vector set (simd_table.c). */
 #ifndef QRB_KERNEL_REF_H
 #define QRB_KERNEL_REF_H
 
@@ -12,12 +13,20 @@ typedef struct qrb__kernels_f32 real_kernels;
 typedef struct qrb__kernels_f64 real_kernels;
 #endif
 
-void REAL(qrb__ref_norm)(real_kernels *kernels);
-void REAL(qrb__ref_optimizer)(real_kernels *kernels);
-void REAL(qrb__ref_product)(real_kernels *kernels);
-void REAL(qrb__ref_rotary)(real_kernels *kernels);
-void REAL(qrb__ref_softmax)(real_kernels *kernels);
-void REAL(qrb__ref_swiglu)(real_kernels *kernels);
-void REAL(qrb__ref_vector)(real_kernels *kernels);
+#if defined(QRB_SIMD) && QRB_SIMD == 512
+#define TWIN(name) REAL(name##_avx512)
+#elif defined(QRB_SIMD) && QRB_SIMD == 256
+#define TWIN(name) REAL(name##_avx2)
+#else
+#define TWIN(name) REAL(name##_ref)
+#endif
+
+void TWIN(qrb__norm)(real_kernels *kernels);
+void TWIN(qrb__optimizer)(real_kernels *kernels);
+void TWIN(qrb__product)(real_kernels *kernels);
+void TWIN(qrb__rotary)(real_kernels *kernels);
+void TWIN(qrb__softmax)(real_kernels *kernels);
+void TWIN(qrb__swiglu)(real_kernels *kernels);
+void TWIN(qrb__vector)(real_kernels *kernels);
 
 #endif

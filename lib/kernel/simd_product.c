@@ -1,9 +1,4 @@
-/* A tile of a matrix product in vectors: the part that is the same for every
- * instruction set.  The file that includes this has defined `vector`,
- * `vector_mask`, LANES, ROWS (of C in registers, with two vectors a row) and
- * the static functions vector_zero, vector_load, vector_store, vector_set,
- * vector_fma, vector_mul, vector_first, vector_load_first,
- * vector_store_first and transpose (of LANES vectors).
+/* A tile of a matrix product in vectors.
  *
  * C is computed in blocks of at most ROWS rows and 2 * LANES columns, held in
  * registers over BLOCK_K steps of k.  A is read where it lies, one element
@@ -12,6 +7,15 @@
  * by every row of the tile.  Every sum runs over k in ascending order in
  * blocks of BLOCK_K, so an element of C depends on its row of A, its column
  * of B and k alone: not on where tiles begin. */
+#include "kernel/simd.h"
+
+/* With AVX-512 14 rows of two vectors of C, two of B and one of A take 31 of
+ * the 32 registers; with AVX2 6 rows take 15 of the 16. */
+#if LANES == 16
+#define ROWS 14
+#else
+#define ROWS 6
+#endif
 
 enum { BLOCK_K = 256, COLUMNS = 2 * LANES };
 
@@ -25,7 +29,7 @@ struct panel {
     size_t row_c;
     float alpha;
     float beta;
-    vector_mask last; /* lanes of the last vector of a row of C */
+    vec_mask last; /* lanes of the last vector of a row of C */
 };
 
 /* rows, vectors and unit are constants where this is called, so the loops
@@ -39,27 +43,27 @@ multiply_rows(const struct panel *panel, int rows, int vectors, int unit,
     const size_t row_b = panel->row_b;
     const size_t row_a = unit ? panel->row_a : 1;
     const size_t col_a = unit ? 1 : panel->col_a;
-    const vector alpha = vector_set(panel->alpha);
-    vector sum[ROWS][2];
+    const vec alpha = vec_set(panel->alpha);
+    vec sum[ROWS][2];
 
 #pragma GCC unroll 16
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < vectors; j++)
-            sum[i][j] = vector_zero();
+            sum[i][j] = vec_set(0);
     for (size_t p = panel->k; p > 0; p--) {
-        vector row[2];
+        vec row[2];
 
 #pragma GCC unroll 2
         for (int j = 0; j < vectors; j++)
-            row[j] = vector_load(b + j * LANES);
+            row[j] = vec_load(b + j * LANES);
 #pragma GCC unroll 16
         for (int i = 0; i < rows; i++) {
-            const vector factor = vector_set(a[(size_t)i * row_a]);
+            const vec factor = vec_set(a[(size_t)i * row_a]);
 
 #pragma GCC unroll 2
             for (int j = 0; j < vectors; j++)
-                sum[i][j] = vector_fma(factor, row[j], sum[i][j]);
+                sum[i][j] = vec_fma(factor, row[j], sum[i][j]);
         }
         b += row_b;
         a += col_a;
@@ -70,19 +74,19 @@ multiply_rows(const struct panel *panel, int rows, int vectors, int unit,
 
 #pragma GCC unroll 2
         for (int j = 0; j < vectors; j++, out += LANES) {
-            vector value = vector_mul(alpha, sum[i][j]);
+            vec value = vec_mul(alpha, sum[i][j]);
 
             if (j + 1 < vectors) {
                 if (panel->beta != 0)
-                    value = vector_fma(vector_set(panel->beta),
-                                       vector_load(out), value);
-                vector_store(out, value);
+                    value = vec_fma(vec_set(panel->beta),
+                                       vec_load(out), value);
+                vec_store(out, value);
             } else {
                 if (panel->beta != 0)
-                    value = vector_fma(vector_set(panel->beta),
-                                       vector_load_first(out, panel->last),
+                    value = vec_fma(vec_set(panel->beta),
+                                       vec_load_masked(out, panel->last),
                                        value);
-                vector_store_first(out, panel->last, value);
+                vec_store_masked(out, panel->last, value);
             }
         }
     }
@@ -155,13 +159,13 @@ static void multiply_panel(const struct panel *panel, size_t m, size_t n,
 static void pack_rows(const float *b, size_t row_b, size_t k, size_t n,
                       float *out)
 {
-    const vector_mask low = vector_first(n < LANES ? n : LANES);
-    const vector_mask high = vector_first(n > LANES ? n - LANES : 0);
+    const vec_mask low = vec_first(n < LANES ? n : LANES);
+    const vec_mask high = vec_first(n > LANES ? n - LANES : 0);
 
     for (size_t p = 0; p < k; p++, b += row_b, out += COLUMNS) {
-        vector_store(out, vector_load_first(b, low));
+        vec_store(out, vec_load_masked(b, low));
         if (n > LANES)
-            vector_store(out + LANES, vector_load_first(b + LANES, high));
+            vec_store(out + LANES, vec_load_masked(b + LANES, high));
     }
 }
 
@@ -172,19 +176,19 @@ static void pack_columns(const float *b, size_t col_b, size_t k, size_t n,
     for (size_t j = 0; j < n; j += LANES) {
         for (size_t p = 0; p < k; p += LANES) {
             const size_t steps = k - p < LANES ? k - p : (size_t)LANES;
-            const vector_mask mask = vector_first(steps);
-            vector rows[LANES];
+            const vec_mask mask = vec_first(steps);
+            vec rows[LANES];
 
 #pragma GCC unroll 16
             for (size_t i = 0; i < LANES; i++)
                 rows[i] =
-                    j + i < n ? vector_load_first(b + (j + i) * col_b + p, mask)
-                              : vector_zero();
-            transpose(rows);
+                    j + i < n ? vec_load_masked(b + (j + i) * col_b + p, mask)
+                              : vec_set(0);
+            vec_transpose(rows);
 #pragma GCC unroll 16
             for (size_t i = 0; i < LANES; i++)
                 if (i < steps)
-                    vector_store(out + (p + i) * COLUMNS + j, rows[i]);
+                    vec_store(out + (p + i) * COLUMNS + j, rows[i]);
         }
     }
 }
@@ -209,7 +213,7 @@ static void product(const struct qrb__product *shape, const float *a,
                                    .row_c = shape->row_c,
                                    .alpha = (float)shape->alpha,
                                    .beta = p == 0 ? (float)shape->beta : 1,
-                                   .last = vector_first((n - 1) % LANES + 1) };
+                                   .last = vec_first((n - 1) % LANES + 1) };
 
             if (shape->col_b != 1) {
                 pack_columns(from, shape->col_b, k, n, packed);
@@ -223,4 +227,9 @@ static void product(const struct qrb__product *shape, const float *a,
             multiply_panel(&panel, shape->m, n, a + p * shape->col_a, c + j);
         }
     }
+}
+
+void SIMD(qrb__product)(struct qrb__kernels *kernels)
+{
+    kernels->f32.product = product;
 }
