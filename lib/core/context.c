@@ -156,6 +156,8 @@ qrb_status qrb__fail(qrb_context *ctx, qrb_status status, const char *format,
     char message[sizeof ctx->message]; /* arguments may point into the old */
     va_list arguments;
 
+    if (ctx == NULL)
+        return status;
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);

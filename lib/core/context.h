@@ -40,7 +40,7 @@ char *qrb__strdup(qrb_context *ctx, const char *text);
 
 /* Note a message and pass the status on: return qrb__fail(ctx, QRB_E_..).
  * Tasks of a parallel loop and concurrent taps may fail at the same time: one
- * of the messages stays. */
+ * of the messages stays.  Without a context there is none to keep it. */
 qrb_status qrb__fail(qrb_context *ctx, qrb_status status, const char *format,
                      ...) QRB_PRINTF(3, 4);
 

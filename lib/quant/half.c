@@ -90,8 +90,7 @@ static qrb_status round_through(qrb_context *ctx, const struct qrb__view *w,
     job.scratch =
         qrb__alloc_array(ctx, workers, QRB__RUN * sizeof *job.scratch);
     if (job.scratch == NULL)
-        return qrb__fail(ctx, QRB_E_NO_MEMORY, "runs of %zu workers",
-                         workers);
+        return qrb__fail(ctx, QRB_E_NO_MEMORY, "runs of %zu workers", workers);
     qrb__parallel_for(ctx, runs, check_run, &job);
     if (atomic_load(&job.broken))
         status = fail_broken(&job);

@@ -43,9 +43,10 @@ static void encode_absmax(const double *x, size_t n, double absmax,
     const double s = absmax * shrink;
 
     for (size_t i = 0; i < n; i++)
-        codes[i] = absmax > 0 ? (int32_t)qrb__round_even_f64(
-                                    LEVELS * (x[i] * shrink) / s)
-                              : 0;
+        codes[i] =
+            absmax > 0
+                ? (int32_t)qrb__round_even_f64(LEVELS * (x[i] * shrink) / s)
+                : 0;
 }
 
 static void fit(qrb_packed *packed, size_t unit, const void *run, size_t n)
@@ -216,8 +217,7 @@ static qrb_status check_product(const qrb_packed *weights, const qrb_tensor *x,
     if (at != SIZE_MAX)
         return qrb__fail(ctx, QRB_E_NOT_FINITE, "x[%zu, %zu] is not finite",
                          at / weights->cols, at % weights->cols);
-    at = bias != NULL ? qrb__view_first_not_finite(ctx, &bias->view)
-                      : SIZE_MAX;
+    at = bias != NULL ? qrb__view_first_not_finite(ctx, &bias->view) : SIZE_MAX;
     if (at != SIZE_MAX)
         return qrb__fail(ctx, QRB_E_NOT_FINITE, "bias[%zu] is not finite", at);
     return QRB_OK;
@@ -252,18 +252,16 @@ qrb_status qrb_packed_int8_multiply(const qrb_packed *weights,
         workers = tokens;
     if (!qrb__mul_size(workers, weights->cols, &inputs) ||
         !qrb__mul_size(workers, weights->rows, &outputs)) {
-        status = qrb__fail(ctx, QRB_E_NO_MEMORY, "rows of %zu workers",
-                           workers);
+        status =
+            qrb__fail(ctx, QRB_E_NO_MEMORY, "rows of %zu workers", workers);
         goto out;
     }
     job.inputs = qrb__alloc_array(ctx, inputs, sizeof *job.inputs);
     job.outputs = qrb__alloc_array(ctx, outputs, sizeof *job.outputs);
     job.codes = qrb__alloc_array(ctx, inputs, sizeof *job.codes);
     job.seen = qrb__alloc_array(ctx, inputs, 1);
-    job.outliers =
-        qrb__alloc_array(ctx, weights->cols, sizeof *job.outliers);
-    bias_values =
-        qrb__alloc_array(ctx, weights->rows, sizeof *bias_values);
+    job.outliers = qrb__alloc_array(ctx, weights->cols, sizeof *job.outliers);
+    bias_values = qrb__alloc_array(ctx, weights->rows, sizeof *bias_values);
     if (job.inputs == NULL || job.outputs == NULL || job.codes == NULL ||
         job.seen == NULL || job.outliers == NULL || bias_values == NULL) {
         status = qrb__fail(ctx, QRB_E_NO_MEMORY,
@@ -272,8 +270,7 @@ qrb_status qrb_packed_int8_multiply(const qrb_packed *weights,
         goto out;
     }
     if (bias != NULL) {
-        qrb__run_load(ctx, &bias->view, 0, weights->rows, QRB_F64,
-                      bias_values);
+        qrb__run_load(ctx, &bias->view, 0, weights->rows, QRB_F64, bias_values);
         job.bias = bias_values;
     }
     qrb__parallel_for(ctx, tokens, find_outliers, &job);

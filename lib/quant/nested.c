@@ -108,8 +108,8 @@ qrb_status qrb__nest_scales(qrb_packed *packed)
     nested->absmax =
         qrb__alloc_array(packed->ctx, blocks, sizeof *nested->absmax);
     if (nested->codes == NULL || nested->absmax == NULL)
-        return qrb__fail(packed->ctx, QRB_E_NO_MEMORY,
-                         "codes of %zu scales", packed->units);
+        return qrb__fail(packed->ctx, QRB_E_NO_MEMORY, "codes of %zu scales",
+                         packed->units);
     qrb__parallel_for(packed->ctx, 1, nest, packed);
     return QRB_OK;
 }

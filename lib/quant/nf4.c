@@ -58,9 +58,8 @@ static void layout(qrb_packed *packed, const qrb_quantizer_options *options,
                    uint32_t dtype)
 {
     (void)dtype;
-    packed->unit = options->group_size < packed->elements
-                       ? options->group_size
-                       : packed->elements;
+    packed->unit = options->group_size < packed->elements ? options->group_size
+                                                          : packed->elements;
     packed->nested = options->double_quant != 0;
     packed->bits = 4;
     packed->precision = QRB_F32;
@@ -132,9 +131,8 @@ static double overhead(const qrb_packed *packed)
     const size_t blocks = packed->units / QRB__NESTED_BLOCK +
                           (packed->units % QRB__NESTED_BLOCK != 0);
 
-    return packed->nested
-               ? 8.0 * (double)packed->units + 32.0 * (double)blocks
-               : 32.0 * (double)packed->units;
+    return packed->nested ? 8.0 * (double)packed->units + 32.0 * (double)blocks
+                          : 32.0 * (double)packed->units;
 }
 
 const struct qrb__quantizer_kind qrb__quantizer_nf4 = {

@@ -85,8 +85,7 @@ void qrb__packed_decode(const qrb_packed *packed, size_t i,
     qrb__packed_saturate(packed->precision, run, n, dtype);
 }
 
-qrb_status qrb__packed_check_matrix(qrb_context *ctx,
-                                    const struct qrb__view *w,
+qrb_status qrb__packed_check_matrix(qrb_context *ctx, const struct qrb__view *w,
                                     const char *name)
 {
     char shape[128];
@@ -153,13 +152,11 @@ qrb_status qrb_packed_dequantize(const qrb_packed *packed, qrb_tensor *out)
         return status;
     if (out->view.shape[0] != packed->rows ||
         out->view.shape[1] != packed->cols)
-        return qrb__fail(ctx, QRB_E_SHAPE,
-                         "out is [%zu, %zu], the packed matrix [%zu, %zu]",
-                         out->view.shape[0], out->view.shape[1], packed->rows,
-                         packed->cols);
+        return qrb__fail(
+            ctx, QRB_E_SHAPE, "out is [%zu, %zu], the packed matrix [%zu, %zu]",
+            out->view.shape[0], out->view.shape[1], packed->rows, packed->cols);
     job.target = &out->view;
-    job.runs = qrb__packed_scratch(packed,
-                                   qrb_dtype_size(packed->precision));
+    job.runs = qrb__packed_scratch(packed, qrb_dtype_size(packed->precision));
     if (job.runs == NULL)
         return qrb__fail(ctx, QRB_E_NO_MEMORY, "values of [%zu, %zu]",
                          packed->rows, packed->cols);
@@ -194,6 +191,6 @@ double qrb_packed_bits_per_weight(const qrb_packed *packed)
 {
     if (packed == NULL)
         return 0;
-    return packed->bits + packed->kind->overhead(packed) /
-                              (double)packed->elements;
+    return packed->bits +
+           packed->kind->overhead(packed) / (double)packed->elements;
 }

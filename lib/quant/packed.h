@@ -27,16 +27,16 @@ struct qrb_packed {
     size_t rows;
     size_t cols;
     size_t elements;
-    size_t unit;        /* elements of one scale */
-    size_t units;       /* scales */
-    size_t groups;      /* scales of a row; 0: units do not end with rows */
-    bool cut;           /* the matrix is one unit, coded in pieces */
-    bool zeros;         /* units have zero points of their own */
-    bool nested;        /* scales are quantized in turn */
-    uint32_t bits;      /* of a code */
-    uint32_t precision; /* QRB_F32 or QRB_F64: type of the arithmetic */
-    int32_t *codes;     /* [elements]; NULL while weights are faked only */
-    double *scales;     /* [units], as values use them */
+    size_t unit;         /* elements of one scale */
+    size_t units;        /* scales */
+    size_t groups;       /* scales of a row; 0: units do not end with rows */
+    bool cut;            /* the matrix is one unit, coded in pieces */
+    bool zeros;          /* units have zero points of their own */
+    bool nested;         /* scales are quantized in turn */
+    uint32_t bits;       /* of a code */
+    uint32_t precision;  /* QRB_F32 or QRB_F64: type of the arithmetic */
+    int32_t *codes;      /* [elements]; NULL while weights are faked only */
+    double *scales;      /* [units], as values use them */
     double *zero_points; /* [units]; NULL: none, or one that the mode fixes */
     struct qrb__nested_scales nested_scales;
 };
@@ -67,8 +67,7 @@ void *qrb__packed_scratch(const qrb_packed *packed, size_t size);
 
 /* QRB_E_SHAPE or QRB_E_UNSUPPORTED unless w is a float matrix that is not
  * empty; `name` is for the message. */
-qrb_status qrb__packed_check_matrix(qrb_context *ctx,
-                                    const struct qrb__view *w,
+qrb_status qrb__packed_check_matrix(qrb_context *ctx, const struct qrb__view *w,
                                     const char *name);
 
 /* The dynamic map in ascending order, QRB__DYNAMIC_MAP floats. */

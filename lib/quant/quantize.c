@@ -45,11 +45,9 @@ static void load_run(size_t i, size_t worker, void *arg)
     qrb_packed *packed = weights->packed;
     const size_t run = qrb__packed_run(packed);
     const size_t n = qrb__packed_run_length(packed, i);
-    void *w =
-        weights->runs + worker * run * qrb_dtype_size(packed->precision);
+    void *w = weights->runs + worker * run * qrb_dtype_size(packed->precision);
 
-    qrb__run_load(packed->ctx, weights->view, i * run, n, packed->precision,
-                  w);
+    qrb__run_load(packed->ctx, weights->view, i * run, n, packed->precision, w);
     if (packed->precision == QRB_F32 ? floats_are_finite(w, n)
                                      : doubles_are_finite(w, n))
         weights->fn(i, worker, w, n, weights->arg);
@@ -74,10 +72,9 @@ qrb_status qrb__weights_for_each_run(qrb_packed *packed,
                                      const struct qrb__view *w, qrb__run_fn fn,
                                      void *arg)
 {
-    struct weights weights = { .packed = packed,
-                               .view = w,
-                               .fn = fn,
-                               .arg = arg };
+    struct weights weights = {
+        .packed = packed, .view = w, .fn = fn, .arg = arg
+    };
 
     atomic_init(&weights.broken, false);
     weights.runs =
@@ -109,8 +106,8 @@ static void fit_run(size_t i, size_t worker, void *run, size_t n, void *arg)
 }
 
 /* A packed matrix with its scales and, so far, without codes. */
-static qrb_status fit(const qrb_quantizer *quantizer,
-                      const struct qrb__view *w, qrb_packed **out)
+static qrb_status fit(const qrb_quantizer *quantizer, const struct qrb__view *w,
+                      qrb_packed **out)
 {
     qrb_context *ctx = quantizer->ctx;
     const struct qrb__quantizer_kind *kind = quantizer->kind;
@@ -139,8 +136,8 @@ static qrb_status fit(const qrb_quantizer *quantizer,
     packed->scales =
         qrb__alloc_array(ctx, packed->units, sizeof *packed->scales);
     if (packed->zeros)
-        packed->zero_points = qrb__alloc_array(ctx, packed->units,
-                                               sizeof *packed->zero_points);
+        packed->zero_points =
+            qrb__alloc_array(ctx, packed->units, sizeof *packed->zero_points);
     if (packed->scales == NULL ||
         (packed->zeros && packed->zero_points == NULL)) {
         status = qrb__fail(ctx, QRB_E_NO_MEMORY, "%zu scales", packed->units);
@@ -234,8 +231,8 @@ qrb_status qrb_quantizer_quantize(const qrb_quantizer *quantizer,
     status = fit(quantizer, &w->view, &packed);
     if (status != QRB_OK)
         goto out;
-    packed->codes = qrb__alloc_array(packed->ctx, packed->elements,
-                                     sizeof *packed->codes);
+    packed->codes =
+        qrb__alloc_array(packed->ctx, packed->elements, sizeof *packed->codes);
     if (packed->codes == NULL) {
         status = qrb__fail(quantizer->ctx, QRB_E_NO_MEMORY,
                            "codes of [%zu, %zu]", packed->rows, packed->cols);

@@ -53,8 +53,7 @@ qrb_status qrb_quantizer_create(qrb_context *ctx,
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
                          "quantizer kind %u is not known", checked.kind);
     if (checked.granularity > QRB_PER_TENSOR || checked.mse_clip > 1 ||
-        checked.compat > 1 || checked.double_quant > 1 ||
-        checked.reserved != 0)
+        checked.compat > 1 || checked.double_quant > 1 || checked.reserved != 0)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
                          "granularity %u, mse_clip %u, compat %u, "
                          "double_quant %u, reserved %u; each is 0 or 1, and "
@@ -100,8 +99,7 @@ static bool read_rtn(const char *name, qrb_quantizer_options *options)
     if (strncmp(name, qrb__quantizer_rtn.name, prefix) != 0)
         return false;
     name = read_number(name + prefix, &bits);
-    if (name == NULL || bits < QRB__GRID_MIN_BITS ||
-        bits > QRB__GRID_MAX_BITS)
+    if (name == NULL || bits < QRB__GRID_MIN_BITS || bits > QRB__GRID_MAX_BITS)
         return false;
     options->bits = (uint32_t)bits;
     if (*name == 'g')

@@ -34,8 +34,8 @@ struct qrb__quantizer_kind {
     qrb_status (*finish)(qrb_packed *packed);
     void (*encode)(const qrb_packed *packed, size_t unit, const void *run,
                    size_t n, int32_t *codes);
-    void (*decode)(const qrb_packed *packed, size_t unit,
-                   const int32_t *codes, size_t n, void *run);
+    void (*decode)(const qrb_packed *packed, size_t unit, const int32_t *codes,
+                   size_t n, void *run);
     /* Bits of storage but the codes' own, of the whole matrix. */
     double (*overhead)(const qrb_packed *packed);
 };

@@ -31,12 +31,11 @@ static qrb_status check_options(qrb_context *ctx,
 static void layout(qrb_packed *packed, const qrb_quantizer_options *options,
                    uint32_t dtype)
 {
-    packed->grid = (struct qrb__grid){ options->grid, options->bits,
-                                       options->compat != 0,
-                                       options->mse_clip != 0 };
+    packed->grid =
+        (struct qrb__grid){ options->grid, options->bits, options->compat != 0,
+                            options->mse_clip != 0 };
     packed->bits = options->bits;
-    packed->precision =
-        options->compat && dtype != QRB_F64 ? QRB_F32 : QRB_F64;
+    packed->precision = options->compat && dtype != QRB_F64 ? QRB_F32 : QRB_F64;
     packed->zeros = qrb__grid_zero_point_bits(&packed->grid) != 0 ||
                     options->grid == QRB_GRID_S_GPTQ ||
                     options->grid == QRB_GRID_S_OMNI;
@@ -54,9 +53,9 @@ static void layout(qrb_packed *packed, const qrb_quantizer_options *options,
 
 static struct qrb__grid_scale scale_of(const qrb_packed *packed, size_t unit)
 {
-    return (struct qrb__grid_scale){
-        packed->scales[unit], packed->zeros ? packed->zero_points[unit] : 0
-    };
+    return (struct qrb__grid_scale){ packed->scales[unit],
+                                     packed->zeros ? packed->zero_points[unit]
+                                                   : 0 };
 }
 
 static void set_scale(qrb_packed *packed, size_t unit,
@@ -133,13 +132,12 @@ static void finish_matrix(size_t task, size_t worker, void *arg)
                 job->errors[k] += job->errors[i * QRB__GRID_CLIPS + k];
         p = qrb__grid_clip(qrb__grid_best_clip(job->errors));
     }
-    set_scale(packed, 0,
-              packed->precision == QRB_F32
-                  ? qrb__grid_of_range_f32(&packed->grid,
-                                           (float)p * (float)job->lo,
-                                           (float)p * (float)job->hi)
-                  : qrb__grid_of_range_f64(&packed->grid, p * job->lo,
-                                           p * job->hi));
+    set_scale(
+        packed, 0,
+        packed->precision == QRB_F32
+            ? qrb__grid_of_range_f32(&packed->grid, (float)p * (float)job->lo,
+                                     (float)p * (float)job->hi)
+            : qrb__grid_of_range_f64(&packed->grid, p * job->lo, p * job->hi));
 }
 
 static qrb_status fit_matrix(qrb_packed *packed, const struct qrb__view *w)
@@ -151,8 +149,8 @@ static qrb_status fit_matrix(qrb_packed *packed, const struct qrb__view *w)
 
     job.ranges = qrb__alloc_array(ctx, runs, 2 * sizeof *job.ranges);
     if (packed->grid.mse_clip)
-        job.errors = qrb__alloc_array(ctx, runs,
-                                      QRB__GRID_CLIPS * sizeof *job.errors);
+        job.errors =
+            qrb__alloc_array(ctx, runs, QRB__GRID_CLIPS * sizeof *job.errors);
     if (job.ranges == NULL || (packed->grid.mse_clip && job.errors == NULL)) {
         status = qrb__fail(ctx, QRB_E_NO_MEMORY, "ranges of %zu runs", runs);
         goto out;

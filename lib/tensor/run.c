@@ -6,8 +6,8 @@
 static struct qrb__view piece_at(const struct qrb__view *view, size_t first,
                                  size_t count)
 {
-    struct qrb__view piece = qrb__view_make(view->dtype, 1, &count,
-                                            view->memory);
+    struct qrb__view piece =
+        qrb__view_make(view->dtype, 1, &count, view->memory);
     const uint32_t last = view->rank - 1;
 
     if (qrb__view_is_dense(view)) {
@@ -26,8 +26,8 @@ static struct qrb__view piece_at(const struct qrb__view *view, size_t first,
 }
 
 /* The types are the callers' promise, so that no copy here can fail. */
-void qrb__run_load(qrb_context *ctx, const struct qrb__view *view,
-                   size_t first, size_t count, uint32_t dtype, void *run)
+void qrb__run_load(qrb_context *ctx, const struct qrb__view *view, size_t first,
+                   size_t count, uint32_t dtype, void *run)
 {
     unsigned char *at = run;
 
