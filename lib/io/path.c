@@ -38,6 +38,13 @@ bool qrb__path_is_directory(const char *path)
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+bool qrb__path_exists(const char *path)
+{
+    struct stat status;
+
+    return lstat(path, &status) == 0;
+}
+
 bool qrb__path_has(const char *directory, const char *name)
 {
     struct stat status;

@@ -16,6 +16,9 @@ bool qrb__path_is_plain(const char *name);
 
 bool qrb__path_is_directory(const char *path);
 
+/* Whether there is anything of this name, also a link to nowhere. */
+bool qrb__path_exists(const char *path);
+
 /* Whether the directory has an entry of this name, of whatever type. */
 bool qrb__path_has(const char *directory, const char *name);
 

@@ -1,6 +1,7 @@
 /* Growing text.  Appending is O(1) amortised: the buffer doubles. */
 #include "io/text.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,13 +80,16 @@ void qrb__text_json_number(struct qrb__text *text, double value)
 {
     char printed[64];
     char number[72];
-    bool whole = true;
     size_t length = 0;
 
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(printed, sizeof printed, "%.*g", digits, value);
-        if (strtod(printed, NULL) == value)
-            break;
+    if (value == floor(value) && fabs(value) < 1e15) {
+        snprintf(printed, sizeof printed, "%.1f", value);
+    } else {
+        for (int digits = 1; digits <= 17; digits++) {
+            snprintf(printed, sizeof printed, "%.*g", digits, value);
+            if (strtod(printed, NULL) == value)
+                break;
+        }
     }
     /* What is neither digit, sign nor exponent is the locale's point, which
      * may have several bytes. */
@@ -95,11 +99,8 @@ void qrb__text_json_number(struct qrb__text *text, double value)
         if (point && length > 0 && number[length - 1] == '.')
             continue;
         number[length++] = point ? '.' : *c;
-        whole = whole && !point && *c != 'e';
     }
     qrb__text_append(text, number, length);
-    if (whole)
-        qrb__text_append(text, ".0", 2);
 }
 
 qrb_status qrb__text_status(const struct qrb__text *text, const char *what)
