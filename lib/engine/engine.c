@@ -2,7 +2,7 @@
  * model whose registry then is the truth about where weights are. */
 #include "engine/engine.h"
 
-#include <string.h>
+#include "io/config.h"
 
 /* Its address marks the models of the engine. */
 static const char engine_mark;
@@ -85,7 +85,7 @@ qrb_status qrb__engine_make(qrb_context *ctx, const qrb_engine_config *config,
     engine->config = *config;
     engine->dtype = known.dtype;
     engine->trainable = known.trainable != 0;
-    status = qrb__engine_config_check(ctx, &engine->config);
+    status = qrb__config_complete(ctx, &engine->config, "model config");
     if (status == QRB_OK)
         status = qrb__llama_build(engine);
     if (status == QRB_OK)

@@ -85,11 +85,8 @@ size_t qrb__engine_elements(const struct qrb__engine_parameter *parameter);
 /* The engine of a model; QRB_E_STATE if it is a host's. */
 qrb_status qrb__engine_find(const qrb_model *model, struct qrb__engine **out);
 
-/* Check a configuration and fill in what it leaves out. */
-qrb_status qrb__engine_config_check(qrb_context *ctx,
-                                    qrb_engine_config *config);
-
-/* Make an engine with its parameter list and graph, without weights. */
+/* Make an engine with its parameter list and graph, without weights; the
+ * configuration is checked, and what it leaves out filled in. */
 qrb_status qrb__engine_make(qrb_context *ctx, const qrb_engine_config *config,
                             const qrb_engine_options *options,
                             struct qrb__engine **out);

@@ -1,0 +1,260 @@
+/* Opening a model from files: the configuration gives the list of parameters,
+ * and each of them must be there in its shape, finite, and nothing that would
+ * change results may be there besides. */
+#include <string.h>
+
+#include "engine/engine.h"
+#include "io/config.h"
+#include "io/llama2c.h"
+#include "io/path.h"
+#include "io/safetensors.h"
+
+/* Where weights come from: exactly one of the two. */
+struct checkpoint {
+    qrb_safetensors *file;
+    struct qrb__llama2c llama2c;
+};
+
+static qrb_tensor tensor_of(const struct qrb__engine *engine,
+                            const struct qrb__engine_parameter *parameter)
+{
+    const size_t shape[2] = { parameter->rows, parameter->columns };
+
+    return (qrb_tensor){ engine->ctx,
+                         qrb__view_make(engine->dtype,
+                                        parameter->columns == 0 ? 1 : 2, shape,
+                                        parameter->weight),
+                         NULL };
+}
+
+static qrb_status read_safetensors(struct qrb__engine *engine,
+                                   const qrb_safetensors *file,
+                                   const struct qrb__engine_parameter *p)
+{
+    const size_t index = qrb_safetensors_find(file, p->name);
+    qrb_tensor target = tensor_of(engine, p);
+    const struct qrb__safetensors_entry *entry;
+    struct qrb__view found;
+    char here[QRB__SHAPE_TEXT];
+    char there[QRB__SHAPE_TEXT];
+
+    if (index == SIZE_MAX)
+        return qrb__fail(engine->ctx, QRB_E_FORMAT, "%s: not in the file, %s",
+                         p->name, "but the config asks for it");
+    entry = &file->entries[index];
+    found = qrb__view_make(entry->dtype, entry->rank, entry->shape, NULL);
+    if (!qrb__view_same_shape(&found, &target.view))
+        return qrb__fail(engine->ctx, QRB_E_SHAPE,
+                         "%s: found %s, expected %s", p->name,
+                         qrb__view_shape_text(&found, here, sizeof here),
+                         qrb__view_shape_text(&target.view, there,
+                                              sizeof there));
+    return qrb_safetensors_read(file, index, &target);
+}
+
+/* Names within a block, and outside of blocks. */
+static const struct {
+    const char *name;
+    enum qrb__llama2c_weight weight;
+} llama2c_names[] = {
+    { "model.embed_tokens.weight", QRB__LLAMA2C_EMBEDDING },
+    { "input_layernorm.weight", QRB__LLAMA2C_ATTENTION_NORM },
+    { "self_attn.q_proj.weight", QRB__LLAMA2C_Q },
+    { "self_attn.k_proj.weight", QRB__LLAMA2C_K },
+    { "self_attn.v_proj.weight", QRB__LLAMA2C_V },
+    { "self_attn.o_proj.weight", QRB__LLAMA2C_O },
+    { "post_attention_layernorm.weight", QRB__LLAMA2C_FFN_NORM },
+    { "mlp.gate_proj.weight", QRB__LLAMA2C_GATE },
+    { "mlp.down_proj.weight", QRB__LLAMA2C_DOWN },
+    { "mlp.up_proj.weight", QRB__LLAMA2C_UP },
+    { "model.norm.weight", QRB__LLAMA2C_FINAL_NORM },
+    { "lm_head.weight", QRB__LLAMA2C_HEAD },
+};
+
+static qrb_status read_llama2c(struct qrb__engine *engine,
+                               const struct qrb__llama2c *checkpoint,
+                               const struct qrb__engine_parameter *p)
+{
+    const qrb_tensor target = tensor_of(engine, p);
+    const size_t length = strlen(p->name);
+    size_t i = 0;
+
+    /* The last of a name decides; every parameter of Llama is in the table. */
+    for (;; i++) {
+        const size_t end = strlen(llama2c_names[i].name);
+
+        if (end <= length &&
+            strcmp(p->name + length - end, llama2c_names[i].name) == 0)
+            break;
+    }
+    return qrb__llama2c_read(checkpoint, llama2c_names[i].weight,
+                             p->layer < 0 ? 0 : (size_t)p->layer,
+                             &target.view);
+}
+
+static qrb_status read_parameter(struct qrb__engine *engine,
+                                 const struct checkpoint *from,
+                                 const struct qrb__engine_parameter *p)
+{
+    const qrb_tensor tensor = tensor_of(engine, p);
+    qrb_status status = from->file != NULL
+                            ? read_safetensors(engine, from->file, p)
+                            : read_llama2c(engine, &from->llama2c, p);
+    size_t bad;
+
+    if (status != QRB_OK)
+        return status;
+    bad = qrb__view_first_not_finite(engine->ctx, &tensor.view);
+    if (bad != SIZE_MAX)
+        return qrb__fail(engine->ctx, QRB_E_NOT_FINITE,
+                         "%s: element %zu is not finite", p->name, bad);
+    return QRB_OK;
+}
+
+/* A tensor that older converters write and nobody reads, or the copy of a tied
+ * head. */
+static bool is_harmless(const struct qrb__engine *engine, const char *name)
+{
+    static const char frequencies[] = "rotary_emb.inv_freq";
+    const size_t length = strlen(name);
+
+    if (engine->config.tied_head && strcmp(name, "lm_head.weight") == 0)
+        return true;
+    return length >= sizeof frequencies - 1 &&
+           strcmp(name + length - (sizeof frequencies - 1), frequencies) == 0;
+}
+
+static bool is_parameter(const struct qrb__engine *engine, const char *name)
+{
+    for (size_t i = 0; i < engine->parameter_count; i++)
+        if (strcmp(engine->parameters[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* A weight that the graph has no place for, such as a bias that the config
+ * does not mention, must not be dropped in silence. */
+static qrb_status refuse_unknown(const struct qrb__engine *engine,
+                                 const qrb_safetensors *file)
+{
+    for (size_t i = 0; i < qrb_safetensors_count(file); i++) {
+        const char *name = qrb_safetensors_name(file, i);
+
+        if (!is_parameter(engine, name) && !is_harmless(engine, name))
+            return qrb__fail(engine->ctx, QRB_E_UNSUPPORTED,
+                             "%.200s: the file has it, a model of this config "
+                             "does not",
+                             name);
+    }
+    return QRB_OK;
+}
+
+static qrb_status make_from(qrb_context *ctx, const qrb_engine_config *config,
+                            const qrb_engine_options *options,
+                            const struct checkpoint *from, qrb_model **out)
+{
+    struct qrb__engine *engine = NULL;
+    qrb_status status = qrb__engine_make(ctx, config, options, &engine);
+
+    if (status != QRB_OK)
+        return status;
+    if (from->file != NULL)
+        status = refuse_unknown(engine, from->file);
+    if (status == QRB_OK)
+        status = qrb__engine_allocate(engine, true);
+    for (size_t i = 0; status == QRB_OK && i < engine->parameter_count; i++)
+        status = read_parameter(engine, from, &engine->parameters[i]);
+    if (status == QRB_OK)
+        status = qrb__engine_publish(engine, out);
+    if (status != QRB_OK)
+        qrb__engine_destroy(engine);
+    return status;
+}
+
+static qrb_status open_directory(qrb_context *ctx, const char *path,
+                                 const qrb_engine_options *options,
+                                 qrb_model **out)
+{
+    struct checkpoint from = { 0 };
+    struct qrb__source *source = NULL;
+    qrb_engine_config config;
+    qrb_status status =
+        qrb__source_open_in(ctx, path, QRB__CONFIG_FILE, &source);
+
+    if (status == QRB_OK)
+        status = qrb__config_read(ctx, source, &config);
+    if (status == QRB_OK)
+        status = qrb_safetensors_open_directory(ctx, path, &from.file);
+    if (status == QRB_OK)
+        status = make_from(ctx, &config, options, &from, out);
+    qrb_safetensors_close(from.file);
+    qrb__source_close(source);
+    return status;
+}
+
+static qrb_status open_llama2c(qrb_context *ctx, const char *path,
+                               const qrb_engine_options *options,
+                               qrb_model **out)
+{
+    struct checkpoint from = { 0 };
+    qrb_source source = QRB_SOURCE_INIT;
+    qrb_status status;
+
+    source.path = path;
+    status = qrb__llama2c_open(ctx, &source, &from.llama2c);
+    if (status == QRB_OK)
+        status = make_from(ctx, &from.llama2c.config, options, &from, out);
+    qrb__llama2c_close(&from.llama2c);
+    return status;
+}
+
+qrb_status qrb_engine_open(qrb_context *ctx, const char *path,
+                           const qrb_engine_options *options, qrb_model **out)
+{
+    qrb_status status;
+
+    if (out != NULL)
+        *out = NULL;
+    if (ctx == NULL || out == NULL)
+        return QRB_E_INVALID_ARG;
+    status = qrb__not_in_callback(ctx, __func__);
+    if (status != QRB_OK)
+        return status;
+    if (path == NULL)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG, "path is NULL");
+    return qrb__path_is_directory(path)
+               ? open_directory(ctx, path, options, out)
+               : open_llama2c(ctx, path, options, out);
+}
+
+qrb_status qrb_engine_open_sources(qrb_context *ctx, const qrb_source *config,
+                                   const qrb_source *weights,
+                                   const qrb_engine_options *options,
+                                   qrb_model **out)
+{
+    struct checkpoint from = { 0 };
+    struct qrb__source *source = NULL;
+    qrb_engine_config known;
+    qrb_status status;
+
+    if (out != NULL)
+        *out = NULL;
+    if (ctx == NULL || out == NULL)
+        return QRB_E_INVALID_ARG;
+    status = qrb__not_in_callback(ctx, __func__);
+    if (status != QRB_OK)
+        return status;
+    if (config == NULL || weights == NULL)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG, "%s is NULL",
+                         config == NULL ? "config" : "weights");
+    status = qrb__source_open(ctx, config, &source);
+    if (status == QRB_OK)
+        status = qrb__config_read(ctx, source, &known);
+    if (status == QRB_OK)
+        status = qrb_safetensors_open(ctx, weights, &from.file);
+    if (status == QRB_OK)
+        status = make_from(ctx, &known, options, &from, out);
+    qrb_safetensors_close(from.file);
+    qrb__source_close(source);
+    return status;
+}

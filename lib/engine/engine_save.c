@@ -1,0 +1,189 @@
+/* Writing a model in the layout of Hugging Face.  Where pairs of the rotation
+ * are neighbours, rows of q and k are put into half-split order, in which
+ * others expect them: row j of a head comes from row 2j, and row half + j from
+ * row 2j + 1. */
+#include <string.h>
+
+#include "engine/engine.h"
+#include "io/config.h"
+#include "io/path.h"
+#include "io/safetensors.h"
+
+struct saving {
+    const struct qrb__engine *engine;
+    qrb_tensor *tensors;       /* [parameters] */
+    qrb_named_tensor *named;   /* [parameters] */
+    const char **metadata;     /* [2 * pairs] */
+    size_t pairs;
+    void *turned; /* copies of rows in the other order */
+};
+
+/* Parameters whose rows are those of rotating heads. */
+static bool rotates(const struct qrb__engine_parameter *parameter)
+{
+    const size_t length = strlen(parameter->name);
+    static const char *const biases[] = { "q_proj.bias", "k_proj.bias" };
+
+    if (parameter->role == QRB_ROLE_Q || parameter->role == QRB_ROLE_K)
+        return true;
+    for (size_t i = 0; i < 2; i++)
+        if (length > strlen(biases[i]) &&
+            strcmp(parameter->name + length - strlen(biases[i]), biases[i]) ==
+                0)
+            return true;
+    return false;
+}
+
+/* Copy rows in half-split order. */
+static qrb_status turn(const struct qrb__engine *engine,
+                       const struct qrb__engine_parameter *parameter,
+                       const struct qrb__view *from, void *to)
+{
+    const size_t half = engine->config.head_dim / 2;
+    const size_t columns =
+        parameter->columns == 0 ? 1 : parameter->columns;
+    const size_t shape[4] = { parameter->rows / (2 * half), 2, half, columns };
+    const int64_t row = (int64_t)(columns * qrb__engine_real(engine));
+    struct qrb__view source =
+        qrb__view_make(engine->dtype, 4, shape, from->memory);
+    const struct qrb__view target =
+        qrb__view_make(engine->dtype, 4, shape, to);
+
+    source.strides[1] = row;
+    source.strides[2] = 2 * row;
+    return qrb__view_copy(engine->ctx, &source, &target);
+}
+
+static size_t turned_elements(const struct qrb__engine *engine)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < engine->parameter_count; i++)
+        if (rotates(&engine->parameters[i]))
+            count += qrb__engine_elements(&engine->parameters[i]);
+    return count;
+}
+
+static qrb_status collect(struct saving *saving)
+{
+    const struct qrb__engine *engine = saving->engine;
+    const bool turns = engine->config.rotary == QRB_ROTARY_INTERLEAVED;
+    const size_t real = qrb__engine_real(engine);
+    unsigned char *at;
+    qrb_status status = QRB_OK;
+
+    saving->tensors =
+        qrb__alloc_array(engine->ctx, engine->parameter_count,
+                         sizeof *saving->tensors);
+    saving->named = qrb__alloc_array(engine->ctx, engine->parameter_count,
+                                     sizeof *saving->named);
+    if (turns)
+        saving->turned =
+            qrb__alloc_array(engine->ctx, turned_elements(engine), real);
+    if (saving->tensors == NULL || saving->named == NULL ||
+        (turns && saving->turned == NULL))
+        return qrb__fail(engine->ctx, QRB_E_NO_MEMORY,
+                         "%zu tensors to be saved", engine->parameter_count);
+    at = saving->turned;
+    for (size_t i = 0; status == QRB_OK && i < engine->parameter_count; i++) {
+        const struct qrb__engine_parameter *parameter = &engine->parameters[i];
+        qrb_tensor *tensor = &saving->tensors[i];
+
+        tensor->ctx = engine->ctx;
+        tensor->view = engine->model->parameters[i]->weight;
+        saving->named[i] = (qrb_named_tensor){ parameter->name, tensor };
+        if (turns && rotates(parameter)) {
+            status = turn(engine, parameter, &tensor->view, at);
+            tensor->view.memory = at;
+            at += qrb__engine_elements(parameter) * real;
+        }
+    }
+    return status;
+}
+
+/* The caller's pairs, and "format": others refuse files without it. */
+static qrb_status collect_metadata(struct saving *saving,
+                                   const char *const *metadata, size_t pairs)
+{
+    bool known = false;
+
+    if (pairs > 0 && metadata == NULL)
+        return qrb__fail(saving->engine->ctx, QRB_E_INVALID_ARG,
+                         "metadata of %zu pairs is NULL", pairs);
+    saving->metadata =
+        pairs < SIZE_MAX / 4
+            ? qrb__alloc_array(saving->engine->ctx, 2 * (pairs + 1),
+                               sizeof *saving->metadata)
+            : NULL;
+    if (saving->metadata == NULL)
+        return qrb__fail(saving->engine->ctx, QRB_E_NO_MEMORY,
+                         "%zu pairs of metadata", pairs);
+    for (size_t i = 0; i < 2 * pairs; i++) {
+        saving->metadata[i] = metadata[i];
+        known |= i % 2 == 0 && metadata[i] != NULL &&
+                 strcmp(metadata[i], "format") == 0;
+    }
+    saving->pairs = pairs;
+    if (!known) {
+        saving->metadata[2 * pairs] = "format";
+        saving->metadata[2 * pairs + 1] = "pt";
+        saving->pairs++;
+    }
+    return QRB_OK;
+}
+
+static qrb_status write_files(const struct saving *saving,
+                              const char *directory)
+{
+    const struct qrb__engine *engine = saving->engine;
+    qrb_context *ctx = engine->ctx;
+    qrb_engine_config config = engine->config;
+    char *weights = qrb__path_join(ctx, directory, QRB__SAFETENSORS_FILE);
+    char *shape = qrb__path_join(ctx, directory, QRB__CONFIG_FILE);
+    qrb_status status;
+
+    config.rotary = QRB_ROTARY_HALF;
+    if (weights == NULL || shape == NULL)
+        status = qrb__fail(ctx, QRB_E_NO_MEMORY, "path of %s", directory);
+    else
+        status = qrb__path_make_directory(ctx, directory);
+    if (status == QRB_OK)
+        status = qrb_safetensors_write(ctx, weights, saving->named,
+                                       engine->parameter_count,
+                                       saving->metadata, saving->pairs);
+    if (status == QRB_OK)
+        status = qrb__config_write(ctx, shape, &config, engine->dtype);
+    qrb__free(ctx, weights);
+    qrb__free(ctx, shape);
+    return status;
+}
+
+qrb_status qrb_engine_save(const qrb_model *model, const char *directory,
+                           const char *const *metadata, size_t pairs)
+{
+    struct saving saving = { 0 };
+    struct qrb__engine *engine;
+    qrb_status status;
+
+    if (model == NULL)
+        return QRB_E_INVALID_ARG;
+    status = qrb__not_in_callback(model->ctx, __func__);
+    if (status != QRB_OK)
+        return status;
+    if (directory == NULL)
+        return qrb__fail(model->ctx, QRB_E_INVALID_ARG, "directory is NULL");
+    status = qrb__engine_find(model, &engine);
+    if (status != QRB_OK)
+        return status;
+    saving.engine = engine;
+    status = collect(&saving);
+    if (status == QRB_OK)
+        status = collect_metadata(&saving, metadata, pairs);
+    if (status == QRB_OK)
+        status = write_files(&saving, directory);
+    qrb__free(model->ctx, saving.tensors);
+    qrb__free(model->ctx, saving.named);
+    qrb__free(model->ctx, saving.turned);
+    qrb__free(model->ctx, saving.metadata);
+    return status;
+}
