@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/random.h"
+#include "io/sha256.h"
 #include "model/model.h"
 
 struct qrb_dataset {
@@ -140,4 +141,15 @@ qrb_status qrb_dataset_batch(qrb_dataset *dataset, uint64_t index,
     batch.length = dataset->length;
     qrb__result_copy(&batch, sizeof batch, out);
     return QRB_OK;
+}
+
+/* Tokens lie in memory as they would in a file (io/bytes.h). */
+void qrb__dataset_digest(const qrb_dataset *dataset, struct qrb__sha256 *hash)
+{
+    const uint64_t shape[3] = { dataset->count, dataset->sequences,
+                                dataset->length };
+
+    qrb__sha256_add(hash, shape, sizeof shape);
+    qrb__sha256_add(hash, dataset->tokens,
+                    dataset->count * sizeof *dataset->tokens);
 }

@@ -75,6 +75,11 @@ qrb_status qrb__model_weights_written(qrb_model *model, size_t parameter);
 /* Let go of all noises, restoring what they perturbed. */
 void qrb__model_unbind_all(qrb_model *model);
 
+struct qrb__sha256;
+
+/* What a dataset's batches depend on beside the context's seed. */
+void qrb__dataset_digest(const qrb_dataset *dataset, struct qrb__sha256 *hash);
+
 /* Scored rows of a token batch, after checking it; 0 and a message in the
  * context if it is not well-formed. */
 size_t qrb__token_batch_rows(qrb_context *ctx, const qrb_token_batch *batch);

@@ -4,6 +4,7 @@
  * over fixed blocks.  O(elements) time; memory is one copy of the weights. */
 #include <math.h>
 
+#include "io/sha256.h"
 #include "noise/noise.h"
 
 struct anchor {
@@ -294,12 +295,29 @@ static qrb_status post_step(qrb_noise *noise, double lr)
     return qrb__noise_written(noise);
 }
 
+static void digest(const qrb_noise *noise, struct qrb__sha256 *hash)
+{
+    const struct anchor *anchor = (const struct anchor *)noise;
+
+    qrb__sha256_add(hash, &anchor->options, sizeof anchor->options);
+    if (anchor->weights == NULL)
+        return;
+    for (size_t p = 0; p < noise->binding.count; p++) {
+        const struct qrb__view *view = &anchor->weights[p];
+
+        qrb__sha256_add(hash, view->memory,
+                        qrb__view_elements(view) *
+                            qrb_dtype_size(view->dtype));
+    }
+}
+
 static const struct qrb__noise_kind kind = {
     .name = "an anchor",
     .bound = bound,
     .add_grad = add_grad,
     .post_step = post_step,
     .unbound = unbound,
+    .digest = digest,
 };
 
 qrb_status qrb_noise_create_anchor(qrb_context *ctx,

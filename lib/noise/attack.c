@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "core/random.h"
+#include "io/sha256.h"
 #include "noise/noise.h"
 
 struct attack {
@@ -165,11 +166,20 @@ static qrb_status perturb(qrb_noise *noise)
     return status;
 }
 
+static void digest(const qrb_noise *noise, struct qrb__sha256 *hash)
+{
+    const qrb_attack_options *options =
+        &((const struct attack *)noise)->options;
+
+    qrb__sha256_add(hash, options, sizeof *options);
+}
+
 static const struct qrb__noise_kind kind = {
     .name = "an attack",
     .bound = bound,
     .perturb = perturb,
     .unbound = unbound,
+    .digest = digest,
 };
 
 static qrb_status check_sigma(qrb_context *ctx, double sigma)
@@ -236,4 +246,10 @@ qrb_status qrb_attack_set(qrb_noise *noise, double sigma, uint64_t seed)
     attack_of(noise)->options.sigma = sigma;
     attack_of(noise)->options.seed = seed;
     return QRB_OK;
+}
+
+const qrb_attack_options *qrb__attack_options(const qrb_noise *noise)
+{
+    return noise->kind == &kind ? &((const struct attack *)noise)->options
+                                : NULL;
 }

@@ -4,6 +4,10 @@
  * exact whatever the order and even where parameters share memory. */
 #include "noise/noise.h"
 
+#include <string.h>
+
+#include "io/sha256.h"
+
 #include <math.h>
 
 static qrb_status save_room(qrb_noise *noise)
@@ -250,4 +254,18 @@ qrb_status qrb_noise_post_step(qrb_noise *noise, double lr)
     if (status == QRB_OK && noise->kind->post_step != NULL)
         status = noise->kind->post_step(noise, lr);
     return status;
+}
+
+/* Integers and floats are taken as they lie in memory, which is as they would
+ * in a file (io/bytes.h). */
+void qrb__noise_digest(const qrb_noise *noise, struct qrb__sha256 *hash)
+{
+    const struct qrb__binding *binding = &noise->binding;
+
+    qrb__sha256_add(hash, noise->kind->name, strlen(noise->kind->name) + 1);
+    for (size_t i = 0; i < binding->count; i++)
+        qrb__sha256_add(hash, &binding->parameters[i]->index,
+                        sizeof binding->parameters[i]->index);
+    if (noise->kind->digest != NULL)
+        noise->kind->digest(noise, hash);
 }

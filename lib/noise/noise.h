@@ -8,6 +8,8 @@
 #include "noise/blocks.h"
 #include "tensor/listener.h"
 
+struct qrb__sha256;
+
 struct qrb__noise_kind {
     const char *name; /* with its article, for messages: "an attack" */
     qrb_status (*bound)(qrb_noise *noise); /* parameters were set */
@@ -17,6 +19,8 @@ struct qrb__noise_kind {
     qrb_status (*post_step)(qrb_noise *noise, double lr);
     /* Release what the kind holds for its parameters. */
     void (*unbound)(qrb_noise *noise);
+    /* Add the options and the weights that the noise holds. */
+    void (*digest)(const qrb_noise *noise, struct qrb__sha256 *hash);
 };
 
 /* Parameters are borrowed from the model, which outlives the binding. */
@@ -56,8 +60,15 @@ qrb_status qrb__noise_ready(const qrb_noise *noise);
  * status it returns. */
 qrb_status qrb__noise_written(qrb_noise *noise);
 
+/* Add all that a noise does to a run: its kind, what it is bound to, options
+ * and weights. */
+void qrb__noise_digest(const qrb_noise *noise, struct qrb__sha256 *hash);
+
 /* QRB_OK if a noise is an anchor and bound. */
 qrb_status qrb__anchor_check(const qrb_noise *anchor);
+
+/* Sigma, seed and scale of an attack as they are; NULL of other noises. */
+const qrb_attack_options *qrb__attack_options(const qrb_noise *noise);
 
 /* Take anchor weights, one view a bound parameter, copied. */
 qrb_status qrb__anchor_set(qrb_noise *anchor, const struct qrb__view *views);

@@ -33,9 +33,10 @@ static qrb_status check_options(qrb_context *ctx,
                          "trainer: accumulation is %zu; it is at least 1 and "
                          "below 2^32",
                          options->accumulation);
-    if (options->checkpoint != NULL)
-        return qrb__fail(ctx, QRB_E_UNSUPPORTED,
-                         "trainer: this build has no checkpoints yet");
+    if (options->checkpoint != NULL && options->checkpoint[0] == '\0')
+        return qrb__fail(ctx, QRB_E_INVALID_ARG,
+                         "trainer: the checkpoint's path is empty; NULL means "
+                         "none");
     if (options->checkpoint != NULL && options->checkpoint_every == 0)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
                          "trainer: checkpoint_every is 0; it is at least 1");
@@ -165,6 +166,10 @@ qrb_status qrb_trainer_add_noise(qrb_trainer *trainer, qrb_noise *noise)
         return status;
     if (noise == NULL)
         return qrb__fail(trainer->ctx, QRB_E_INVALID_ARG, "noise is NULL");
+    if (trainer->state.step > 0 || trainer->digested)
+        return qrb__fail(trainer->ctx, QRB_E_STATE,
+                         "%s: noises join before the first step",
+                         trainer->what);
     if (trainer->noise_count == QRB__MAX_NOISES)
         return qrb__fail(trainer->ctx, QRB_E_STATE,
                          "trainer: it has %d noises, the most it takes",
@@ -215,9 +220,19 @@ static qrb_status run_steps(qrb_trainer *trainer, qrb_pass *pass,
 
     while (trainer->state.step < options->steps) {
         qrb_status status = qrb__train_step(trainer, pass, scored);
+        const uint64_t step = trainer->state.step;
+
         if (status != QRB_OK)
             return status;
         status = report(trainer, *scored, seconds_since(start));
+        if (options->checkpoint != NULL &&
+            (status != QRB_OK || step == options->steps ||
+             step % options->checkpoint_every == 0)) {
+            const qrb_status saved = qrb__checkpoint_save(trainer);
+
+            if (saved != QRB_OK)
+                return saved;
+        }
         if (status != QRB_OK)
             return status;
     }

@@ -2,9 +2,20 @@
 #ifndef QRB_TRAIN_TRAINER_H
 #define QRB_TRAIN_TRAINER_H
 
+#include "io/sha256.h"
 #include "train/optimizer.h"
 
 enum { QRB__MAX_NOISES = 8, QRB__RECENT_LOSSES = 50 };
+
+/* What a run is made of, beside its state. */
+enum qrb__digest {
+    QRB__DIGEST_MODEL,
+    QRB__DIGEST_OPTIONS,
+    QRB__DIGEST_SEED,
+    QRB__DIGEST_TEXT,
+    QRB__DIGEST_NOISE,
+    QRB__DIGESTS
+};
 
 /* All that changes from step to step beside weights and moments.  A step
  * works on a copy and hands it over whole when it is complete. */
@@ -30,12 +41,18 @@ struct qrb_trainer {
     size_t noise_count;
     uint64_t *indices; /* [accumulation] batches of the step at hand */
     struct qrb__progress_state state;
+    /* Made at the first checkpoint: anchors do not change while a run lasts. */
+    unsigned char digests[QRB__DIGESTS][QRB__SHA256_SIZE];
+    bool digested;
 };
 
 /* One step; adds the tokens that it scored.  On failure the weights are those
  * of the last complete step. */
 qrb_status qrb__train_step(qrb_trainer *trainer, qrb_pass *pass,
                            uint64_t *scored);
+
+/* Fill the digests, once. */
+void qrb__trainer_digest(qrb_trainer *trainer);
 
 /* Write the options' checkpoint. */
 qrb_status qrb__checkpoint_save(qrb_trainer *trainer);
