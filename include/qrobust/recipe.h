@@ -129,6 +129,7 @@ typedef struct qrb_repair_result {
     qrb_train_result training;
     double distance_before; /* of the anchored weights to the anchor */
     double distance_after;
+    double distance_moved; /* of the anchored weights from where they were */
 } qrb_repair_result;
 
 /**
@@ -142,6 +143,20 @@ QRB_API qrb_status qrb_repair(qrb_model *model, const qrb_model *anchor,
                               const int32_t *tokens, size_t count,
                               const qrb_repair_options *options,
                               qrb_repair_result *out);
+
+/**
+ * A control for repairs: move weights straight towards an anchor without any
+ * text, w <- w + f (a - w) with f = min(1, distance / |a - w|).
+ *
+ * @param anchor       source of the anchor's weights, matched by name
+ * @param filter       NULL: every matrix inside blocks
+ * @param distance     Euclidean, over all selected weights together; what is
+ *                     further away than the anchor ends on the anchor
+ * @param fraction_out receives f; may be NULL
+ */
+QRB_API qrb_status qrb_move_towards(qrb_model *model, const qrb_model *anchor,
+                                    const qrb_filter *filter, double distance,
+                                    double *fraction_out);
 
 QRB_END_DECLS
 
