@@ -16,7 +16,8 @@ set -eu
 # variant without threads is enough; any of them serves.
 build='meson ninja-build gcc libc6-dev pkg-config
     libblis-serial-dev|libblis-openmp-dev|libblis-pthread-dev
-    libjansson-dev libpcre2-dev librandom123-dev bible-kjv'
+    libjansson-dev libpcre2-dev libutf8proc-dev librandom123-dev
+    bible-kjv'
 tests='check abigail-tools clang cmake doxygen g++ gcovr libc6-dbg valgrind
     libopenblas-dev|libopenblas-serial-dev|libopenblas-openmp-dev'
 optional='libclang-rt-14-dev|libclang-rt-dev python3-torch python3-numpy

@@ -2,14 +2,9 @@
 #ifndef QRB_IO_NAME_H
 #define QRB_IO_NAME_H
 
-#include <stdbool.h>
-
 #include "core/context.h"
 
 enum { QRB__NAME_MAX = 1024, QRB__NAME_SHOWN = 128 };
-
-/* Valid UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF. */
-bool qrb__utf8_is_valid(const char *bytes, size_t size);
 
 /* A name is not empty, at most QRB__NAME_MAX bytes long and UTF-8. */
 qrb_status qrb__name_check(qrb_context *ctx, const char *name,

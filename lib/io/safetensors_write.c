@@ -9,6 +9,7 @@
 #include "io/name.h"
 #include "io/safetensors.h"
 #include "io/text.h"
+#include "io/utf8.h"
 #include "io/writer.h"
 #include "tensor/view.h"
 
@@ -99,8 +100,8 @@ static qrb_status collect_pairs(qrb_context *ctx, const char *const *metadata,
         if (key == NULL || value == NULL)
             return qrb__fail(ctx, QRB_E_INVALID_ARG,
                              "metadata: pair %zu has a NULL", i);
-        if (!qrb__utf8_is_valid(key, strlen(key)) ||
-            !qrb__utf8_is_valid(value, strlen(value)))
+        if (qrb__utf8_valid(key, strlen(key)) < strlen(key) ||
+            qrb__utf8_valid(value, strlen(value)) < strlen(value))
             return qrb__fail(ctx, QRB_E_INVALID_ARG,
                              "metadata: pair %zu is not UTF-8", i);
         pairs[i].key = key;
