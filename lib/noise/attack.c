@@ -69,10 +69,10 @@ static void sum_block(size_t task, size_t worker, void *arg)
 
     (void)worker;
     for (size_t done = 0; done < block.count; done += QRB__CHUNK) {
-        const size_t left = block.count - done;
-        const size_t n = left < QRB__CHUNK ? left : QRB__CHUNK;
+        const size_t n = qrb__chunk_at(&block, done);
         union qrb__chunk buffer;
-        const void *w = qrb__chunk_load(weight, block.first + done, n, &buffer);
+        const void *w =
+            qrb__chunk_load(noise->ctx, weight, block.first + done, n, &buffer);
 
         for (size_t i = 0; i < n; i++) {
             const double d = value_at(weight, w, i) - centre;
@@ -130,11 +130,11 @@ static void perturb_block(size_t task, size_t worker, void *arg)
     (void)worker;
     for (size_t done = 0; done < block.count && sigma > 0.0;
          done += QRB__CHUNK) {
-        const size_t left = block.count - done;
-        const size_t n = left < QRB__CHUNK ? left : QRB__CHUNK;
+        const size_t n = qrb__chunk_at(&block, done);
         const size_t first = block.first + done;
         union qrb__chunk buffer;
-        void *w = qrb__chunk_load(&parameter->weight, first, n, &buffer);
+        void *w =
+            qrb__chunk_load(noise->ctx, &parameter->weight, first, n, &buffer);
 
         if (parameter->weight.dtype == QRB_F32)
             noise->ctx->kernels.add_normals(random.key, random.stream,
@@ -143,7 +143,7 @@ static void perturb_block(size_t task, size_t worker, void *arg)
             for (size_t i = 0; i < n; i++)
                 ((double *)w)[i] +=
                     sigma * qrb__random_normal(&random, first + i);
-        qrb__chunk_store(&parameter->weight, first, n, w);
+        qrb__chunk_store(noise->ctx, &parameter->weight, first, n, w);
     }
 }
 

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "tensor/run.h"
+
 qrb_status qrb__blocks_make(qrb_context *ctx,
                             struct qrb__parameter *const *parameters,
                             size_t count, struct qrb__blocks *out)
@@ -77,39 +79,25 @@ double qrb__blocks_sum(const struct qrb__blocks *blocks, size_t parameter,
     return sum;
 }
 
-/* Address of an element by its row-major number. */
-static unsigned char *element_of(const struct qrb__view *view, size_t number)
+size_t qrb__chunk_at(const struct qrb__block *block, size_t done)
 {
-    unsigned char *at = view->memory;
+    const size_t left = block->count - done;
 
-    for (uint32_t axis = view->rank; axis-- > 0;) {
-        at += (int64_t)(number % view->shape[axis]) * view->strides[axis];
-        number /= view->shape[axis];
-    }
-    return at;
+    return left < QRB__CHUNK ? left : QRB__CHUNK;
 }
 
-void *qrb__chunk_load(const struct qrb__view *view, size_t first, size_t count,
-                      union qrb__chunk *buffer)
+void *qrb__chunk_load(qrb_context *ctx, const struct qrb__view *view,
+                      size_t first, size_t count, union qrb__chunk *buffer)
 {
-    const size_t size = qrb_dtype_size(view->dtype);
-    unsigned char *bytes = (unsigned char *)buffer;
-
     if (qrb__view_is_dense(view))
-        return view->memory + first * size;
-    for (size_t i = 0; i < count; i++)
-        memcpy(bytes + i * size, element_of(view, first + i), size);
+        return view->memory + first * qrb_dtype_size(view->dtype);
+    qrb__run_load(ctx, view, first, count, view->dtype, buffer);
     return buffer;
 }
 
-void qrb__chunk_store(const struct qrb__view *view, size_t first, size_t count,
-                      const void *loaded)
+void qrb__chunk_store(qrb_context *ctx, const struct qrb__view *view,
+                      size_t first, size_t count, const void *loaded)
 {
-    const size_t size = qrb_dtype_size(view->dtype);
-    const unsigned char *bytes = loaded;
-
-    if (qrb__view_is_dense(view))
-        return;
-    for (size_t i = 0; i < count; i++)
-        memcpy(element_of(view, first + i), bytes + i * size, size);
+    if (!qrb__view_is_dense(view))
+        qrb__run_store(ctx, view->dtype, loaded, first, count, view);
 }

@@ -44,12 +44,15 @@ struct qrb__block qrb__block_at(const struct qrb__blocks *blocks,
 double qrb__blocks_sum(const struct qrb__blocks *blocks, size_t parameter,
                        int column);
 
+/* Elements of a block from `done` on that are worked on next. */
+size_t qrb__chunk_at(const struct qrb__block *block, size_t done);
+
 /* Elements [first, first + count) in row-major order: where they lie, if the
  * view is dense, else gathered into the buffer. */
-void *qrb__chunk_load(const struct qrb__view *view, size_t first, size_t count,
-                      union qrb__chunk *buffer);
+void *qrb__chunk_load(qrb_context *ctx, const struct qrb__view *view,
+                      size_t first, size_t count, union qrb__chunk *buffer);
 /* Scatter what was loaded and changed; nothing if it was changed in place. */
-void qrb__chunk_store(const struct qrb__view *view, size_t first, size_t count,
-                      const void *loaded);
+void qrb__chunk_store(qrb_context *ctx, const struct qrb__view *view,
+                      size_t first, size_t count, const void *loaded);
 
 #endif

@@ -4,11 +4,10 @@
  * exact whatever the order and even where parameters share memory. */
 #include "noise/noise.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "io/sha256.h"
-
-#include <math.h>
 
 static qrb_status save_room(qrb_noise *noise)
 {

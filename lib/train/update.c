@@ -9,13 +9,6 @@
 
 #include <math.h>
 
-static size_t chunk_of(const struct qrb__block *block, size_t done)
-{
-    const size_t left = block->count - done;
-
-    return left < QRB__CHUNK ? left : QRB__CHUNK;
-}
-
 /* Eight sums side by side: compilers make vectors of them. */
 static double sum_squares_f32(const float *g, size_t n)
 {
@@ -44,10 +37,10 @@ static void square_block(size_t task, size_t worker, void *arg)
 
     (void)worker;
     for (size_t done = 0; done < block.count; done += QRB__CHUNK) {
-        const size_t n = chunk_of(&block, done);
+        const size_t n = qrb__chunk_at(&block, done);
         union qrb__chunk buffer;
-        const void *g =
-            qrb__chunk_load(gradient, block.first + done, n, &buffer);
+        const void *g = qrb__chunk_load(optimizer->ctx, gradient,
+                                        block.first + done, n, &buffer);
 
         sum += gradient->dtype == QRB_F32 ? sum_squares_f32(g, n)
                                           : kernels->f64.dot(g, g, n);
@@ -98,8 +91,10 @@ static void update_chunk(const struct update *update, size_t p, size_t first,
     struct qrb__adamw adamw = update->adamw;
     union qrb__chunk w_buffer;
     union qrb__chunk g_buffer;
-    void *w = qrb__chunk_load(&parameter->weight, first, n, &w_buffer);
-    const void *g = qrb__chunk_load(&parameter->gradient, first, n, &g_buffer);
+    void *w = qrb__chunk_load(optimizer->ctx, &parameter->weight, first, n,
+                              &w_buffer);
+    const void *g = qrb__chunk_load(optimizer->ctx, &parameter->gradient, first,
+                                    n, &g_buffer);
     void *m = (unsigned char *)moments->first + offset;
 
     if (!moments->decays)
@@ -118,7 +113,7 @@ static void update_chunk(const struct update *update, size_t p, size_t first,
         kernels->f64.sgd(adamw.lr, momentum, adamw.weight_decay,
                          adamw.gradient_scale, g, n, w, m);
     }
-    qrb__chunk_store(&parameter->weight, first, n, w);
+    qrb__chunk_store(optimizer->ctx, &parameter->weight, first, n, w);
 }
 
 static void update_block(size_t task, size_t worker, void *arg)
@@ -130,7 +125,7 @@ static void update_block(size_t task, size_t worker, void *arg)
     (void)worker;
     for (size_t done = 0; done < block.count; done += QRB__CHUNK)
         update_chunk(update, block.parameter, block.first + done,
-                     chunk_of(&block, done));
+                     qrb__chunk_at(&block, done));
 }
 
 qrb_status qrb__optimizer_update(qrb_optimizer *optimizer, double lr,
