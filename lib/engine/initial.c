@@ -93,6 +93,9 @@ qrb_status qrb_engine_create(qrb_context *ctx, const qrb_engine_config *config,
     if (status != QRB_OK)
         return status;
     status = qrb__engine_make(ctx, &known, options, &engine);
+    if (status == QRB_E_FORMAT) /* there is no file whose format is bad */
+        status = qrb__fail(ctx, QRB_E_INVALID_ARG, "%s",
+                           qrb_context_message(ctx));
     if (status != QRB_OK)
         return status;
     status = qrb__engine_allocate(engine, true);
