@@ -738,28 +738,26 @@ START_TEST(weights_that_are_not_finite_are_named_and_left_alone)
 
     whole_options.granularity = QRB_PER_TENSOR;
     for (size_t i = 0; i <= NAMES; i++)
-        for (size_t k = 0; k < 4; k++)
-            for (size_t b = 0; b < 3; b++) {
-                qrb_quantizer *quantizer = i < NAMES
-                                               ? named(ctx, names[i])
-                                               : made(ctx, &whole_options);
-                qrb_packed *packed;
-                char name[64];
+        for (size_t k = 0; k < 4; k++) {
+            qrb_quantizer *quantizer = i < NAMES ? named(ctx, names[i])
+                                                 : made(ctx, &whole_options);
+            qrb_packed *packed;
+            char name[64];
 
-                fill(2, ELEMENTS, w);
-                w[places[k]] = broken[b];
-                snprintf(name, sizeof name, "w[%zu, %zu] is not finite",
-                         places[k] / COLS, places[k] % COLS);
-                memcpy(before, w, sizeof w);
-                ASSERT_FAILS(ctx, qrb_quantizer_fake(quantizer, tensor),
-                             QRB_E_NOT_FINITE, name);
-                ck_assert_mem_eq(w, before, sizeof w);
-                ASSERT_FAILS(
-                    ctx, qrb_quantizer_quantize(quantizer, tensor, &packed),
-                    QRB_E_NOT_FINITE, name);
-                ck_assert_ptr_null(packed);
-                qrb_quantizer_destroy(quantizer);
-            }
+            fill(2, ELEMENTS, w);
+            w[places[k]] = broken[(i + k) % 3];
+            snprintf(name, sizeof name, "w[%zu, %zu] is not finite",
+                     places[k] / COLS, places[k] % COLS);
+            memcpy(before, w, sizeof w);
+            ASSERT_FAILS(ctx, qrb_quantizer_fake(quantizer, tensor),
+                         QRB_E_NOT_FINITE, name);
+            ck_assert_mem_eq(w, before, sizeof w);
+            ASSERT_FAILS(ctx,
+                         qrb_quantizer_quantize(quantizer, tensor, &packed),
+                         QRB_E_NOT_FINITE, name);
+            ck_assert_ptr_null(packed);
+            qrb_quantizer_destroy(quantizer);
+        }
     qrb_tensor_destroy(tensor);
     qrb_context_destroy(ctx);
 }
