@@ -61,7 +61,8 @@ typedef void (*qrb_runner_fn)(size_t tasks, size_t workers, qrb_task_fn run,
  * by side; a NULL function means the default. */
 typedef struct qrb_context_options {
     size_t struct_size;
-    size_t threads; /* workers; 0: the processors that are online (default) */
+    size_t threads; /* workers, at most 1024; 0: the processors that this
+                       process may run on (default) */
     uint64_t seed;  /* key of all randomness; default 0 */
     qrb_alloc_fn alloc; /* default malloc; alloc and release go together */
     qrb_free_fn release;

@@ -1,6 +1,7 @@
 /* Creation, messages, progress and the copying of options. */
 #include "core/context.h"
 
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,13 +12,44 @@
 
 enum { MAX_THREADS = 1024, MAX_STRUCT = 4096 };
 
-static size_t processors_online(void)
+/* Processors that this process may run on: a container or taskset allows
+ * fewer than are online. */
+static size_t processors_allowed(void)
 {
-    const long count = sysconf(_SC_NPROCESSORS_ONLN);
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+#if defined(__linux__)
+    cpu_set_t allowed;
 
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
+        count = CPU_COUNT(&allowed);
+#endif
     if (count < 1)
         return 1;
     return count > MAX_THREADS ? MAX_THREADS : (size_t)count;
+}
+
+/* One line of text, whatever is in a name that came from a file: control
+ * characters become '?', and what is too long ends in "..." behind a whole
+ * character. */
+static void write_line(char *line, size_t size, const char *format,
+                       va_list arguments)
+{
+    const int length = vsnprintf(line, size, format, arguments);
+
+    if (length < 0) {
+        line[0] = '\0';
+        return;
+    }
+    if ((size_t)length >= size) {
+        size_t end = size - sizeof "...";
+
+        while (end > 0 && ((unsigned char)line[end] & 0xc0) == 0x80)
+            end--;
+        memcpy(line + end, "...", sizeof "...");
+    }
+    for (; *line != '\0'; line++)
+        if ((unsigned char)*line < 0x20 || *line == 0x7f)
+            *line = '?';
 }
 
 /* Read the size that a sized struct begins with. */
@@ -101,7 +133,7 @@ qrb_status qrb_context_create(const qrb_context_options *options,
         return QRB_E_INVALID_ARG;
     qrb__memory_defaults(&candidate.options);
     if (candidate.options.threads == 0)
-        candidate.options.threads = processors_online();
+        candidate.options.threads = processors_allowed();
 
     ctx = qrb__alloc_array(&candidate, 1, sizeof *ctx);
     if (ctx == NULL)
@@ -159,7 +191,7 @@ qrb_status qrb__fail(qrb_context *ctx, qrb_status status, const char *format,
     if (ctx == NULL)
         return status;
     va_start(arguments, format);
-    vsnprintf(message, sizeof message, format, arguments);
+    write_line(message, sizeof message, format, arguments);
     va_end(arguments);
     /* A spin, not a mutex: held for one copy, by threads that are giving up. */
     while (atomic_flag_test_and_set(&ctx->failing))
@@ -188,7 +220,7 @@ void qrb__log(qrb_context *ctx, enum qrb_log_level level, const char *format,
     if (ctx->options.log == NULL)
         return;
     va_start(arguments, format);
-    vsnprintf(line, sizeof line, format, arguments);
+    write_line(line, sizeof line, format, arguments);
     va_end(arguments);
     qrb__callback_begin(ctx);
     ctx->options.log((uint32_t)level, line, ctx->options.log_user);
