@@ -27,9 +27,9 @@ enum qrb_quantizer_kind {
  * of w is clamp(rne(w / h) + z, 0, Qmax) and its value h (code - z), with rne
  * the rounding half to even, unless the line says otherwise.
  *
- * A range that is a single point, or whose h or z is no finite number, takes
- * the scale of A_GPTQ, except where a floor of h rules it out.  Weights that
- * are all zero have all values zero in every mode.  Pinned values.
+ * Where h is 0 (all weights are equal, and the mode has no floor of h) or z is
+ * no finite number, the scale is that of A_GPTQ.  Zero is a value wherever the
+ * range holds it, except in A_SPQR.  Pinned values.
  */
 enum qrb_grid_mode {
     /** h = (hi - lo) / Qmax, z = -rne(lo / h), which may lie outside the
