@@ -26,6 +26,11 @@ qrb_status qrb_evaluate_text(qrb_model *model, qrb_model *base,
     status = qrb__text_open(&text, model, base, tokens, count, options);
     if (status == QRB_OK)
         status = qrb__text_run(&text, "evaluate", &result);
+    if (status == QRB_OK && result.scored == 0)
+        status = qrb__fail(model->ctx, QRB_E_NOT_FINITE,
+                           "evaluation: none of the %zu windows could be "
+                           "scored",
+                           text.windows);
     status = qrb__text_close(&text, status);
     if (status == QRB_OK)
         qrb__result_copy(&result, sizeof result, out);

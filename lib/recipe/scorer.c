@@ -52,6 +52,7 @@ qrb_status qrb__scorer_open(struct qrb__scorer *scorer, qrb_model *model,
     status = check_model(model, base != NULL);
     if (status == QRB_OK && base != NULL)
         status = check_base(model, base);
+    model->skips = 0; /* what an earlier call gave up on is not counted here */
     if (status == QRB_OK)
         status = qrb__model_set_mode(model, QRB_MODE_EVAL);
     if (status == QRB_OK && base != NULL && base != model)

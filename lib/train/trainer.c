@@ -258,6 +258,7 @@ qrb_status qrb_trainer_run(qrb_trainer *trainer, qrb_train_result *out)
     if (status != QRB_OK)
         return status;
 
+    trainer->model->skips = 0; /* of earlier calls */
     clock_gettime(CLOCK_MONOTONIC, &start);
     pass = qrb_model_pass(trainer->model);
     if (pass == NULL) {
