@@ -27,18 +27,15 @@ qrb_status qrb__name_check(qrb_context *ctx, const char *name, const char *what)
 
 const char *qrb__name_text(const char *name, char out[QRB__NAME_SHOWN])
 {
-    size_t length = 0;
+    size_t length = strlen(name);
 
-    while (name[length] != '\0' && length < QRB__NAME_SHOWN - 1) {
-        const unsigned char c = (unsigned char)name[length];
-
-        out[length] = c < 0x20 || c == 0x7f ? '?' : (char)c;
-        length++;
-    }
-    /* Do not cut a character in two. */
-    if (name[length] != '\0')
+    if (length >= QRB__NAME_SHOWN) {
+        length = QRB__NAME_SHOWN - 1;
+        /* Do not cut a character in two. */
         while (length > 0 && ((unsigned char)name[length] & 0xc0) == 0x80)
             length--;
+    }
+    memcpy(out, name, length);
     out[length] = '\0';
     return out;
 }

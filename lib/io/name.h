@@ -10,7 +10,7 @@ enum { QRB__NAME_MAX = 1024, QRB__NAME_SHOWN = 128 };
 qrb_status qrb__name_check(qrb_context *ctx, const char *name,
                            const char *what);
 
-/* For messages: on one line, control characters as '?', cut to fit. */
+/* For messages: cut to fit, between characters. */
 const char *qrb__name_text(const char *name, char out[QRB__NAME_SHOWN]);
 
 #endif
