@@ -577,6 +577,24 @@ START_TEST(a_failed_callback_leaves_its_name_and_code)
 }
 END_TEST
 
+START_TEST(a_callback_passes_the_failure_of_a_call_on)
+{
+    qrb__fail(ctx, QRB_E_SHAPE, "found [2], expected [3]");
+    for (int status = QRB_E_INVALID_ARG; status <= QRB_E_UNSUPPORTED; status++)
+        ck_assert_int_eq(
+            qrb__fail_callback(ctx, "loss", QRB_CALLBACK_STATUS(status)),
+            status);
+    ck_assert_str_eq(qrb_context_message(ctx), "found [2], expected [3]");
+    ck_assert_int_eq(
+        qrb__fail_callback(ctx, "loss", QRB_CALLBACK_STATUS(QRB_OK)),
+        QRB_E_CALLBACK);
+    ck_assert_int_eq(qrb__fail_callback(ctx, "loss",
+                                        QRB_CALLBACK_STATUS(
+                                            QRB_E_UNSUPPORTED + 1)),
+                     QRB_E_CALLBACK);
+}
+END_TEST
+
 /* --- parallel loops */
 
 enum { TASKS = 1000 };
@@ -924,6 +942,7 @@ int main(void)
     tcase_add_test(test, without_callbacks_all_is_silent_and_goes_on);
     tcase_add_test(test, calls_from_inside_the_allocator_are_refused);
     tcase_add_test(test, a_failed_callback_leaves_its_name_and_code);
+    tcase_add_test(test, a_callback_passes_the_failure_of_a_call_on);
     tcase_add_test(test, each_task_runs_once_on_a_worker_of_its_own);
     tcase_add_test(test, the_runner_of_the_host_gets_the_tasks);
     tcase_add_test(test, a_loop_inside_a_task_runs_on_the_thread_of_the_task);

@@ -349,14 +349,13 @@ START_TEST(batches_that_make_no_sense_are_refused)
     batch.tokens[7] = 100; /* a target only */
     ASSERT_FAILS(ctx,
                  qrb__model_loss(model, &batch.batch, &loss, &scored, &skipped),
-                 QRB_E_CALLBACK, "loss");
-    ck_assert_int_eq(qrb_context_callback_code(ctx), -QRB_E_INVALID_ARG);
+                 QRB_E_INVALID_ARG, "token 7 of sequence 0 is 100");
     batch.tokens[7] = 1;
     batch.first[0] = 8;
     ASSERT_FAILS(ctx,
                  qrb__model_loss_and_grad(model, &batch.batch, 1, &loss,
                                           &scored, &skipped),
-                 QRB_E_CALLBACK, "loss_and_grad");
+                 QRB_E_INVALID_ARG, "none of its 8 tokens is scored");
     batch.first[0] = 1;
     loss_of(model, &batch); /* as if nothing had been */
     qrb_tensor_destroy(logits);
@@ -376,13 +375,14 @@ START_TEST(rows_that_the_batch_does_not_score_are_refused)
     bool skipped;
 
     fill_batch(&batch, 1, 8, config.vocab);
-    ck_assert_int_eq(qrb__model_logits(model, &batch.batch, out, targets, 6,
-                                       &skipped),
-                     QRB_E_CALLBACK);
-    ck_assert_int_eq(qrb_context_callback_code(ctx), -QRB_E_SHAPE);
-    ck_assert_int_eq(qrb__model_token_nll(model, &batch.batch, 8, NULL, NULL,
-                                          out, &skipped),
-                     QRB_E_CALLBACK);
+    ASSERT_FAILS(ctx,
+                 qrb__model_logits(model, &batch.batch, out, targets, 6,
+                                   &skipped),
+                 QRB_E_SHAPE, "6 rows are asked for, the batch scores 7");
+    ASSERT_FAILS(ctx,
+                 qrb__model_token_nll(model, &batch.batch, 8, NULL, NULL, out,
+                                      &skipped),
+                 QRB_E_SHAPE, "8 rows");
     ASSERT_OK(ctx, qrb__model_logits(model, &batch.batch, out, targets, 7,
                                      &skipped));
     qrb_model_destroy(model);
@@ -593,9 +593,6 @@ static qrb_status create_and_step(qrb_context *ctx, void *arg)
     if (status == QRB_OK)
         status = qrb__model_loss_and_grad(model, &batch.batch, 1, &loss,
                                           &scored, &skipped);
-    if (status == QRB_E_CALLBACK &&
-        qrb_context_callback_code(ctx) == -QRB_E_NO_MEMORY)
-        status = QRB_E_NO_MEMORY;
     qrb_model_destroy(model);
     return status;
 }
@@ -636,7 +633,7 @@ START_TEST(an_engine_outlives_a_batch_that_it_has_no_memory_for)
             ck_assert_uint_gt(n, 1);
             break;
         }
-        ck_assert_int_eq(qrb_context_callback_code(ctx), -QRB_E_NO_MEMORY);
+        ck_assert_int_eq(status, QRB_E_NO_MEMORY);
     }
     qrb_model_destroy(model);
     qrb_context_destroy(ctx);

@@ -395,6 +395,7 @@ START_TEST(a_listener_that_stops_ends_the_pass)
                     break;
                 }
                 ck_assert_int_eq(status, QRB_E_CALLBACK);
+                ck_assert_int_eq(qrb_context_callback_code(ctx), -7);
                 ck_assert_uint_lt(n, 100);
             }
     loss_and_gradients(model, &batch, 1.0);

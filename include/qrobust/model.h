@@ -96,8 +96,9 @@ enum qrb_host_flag {
  * The pull contract.  Every function gets `user` last and returns 0 (done),
  * > 0 (this batch is unusable: skip it, at most 16 in a row) or < 0 (stop: the
  * library restores every weight that it perturbed and returns
- * QRB_E_CALLBACK; qrb_context_callback_code() gives the value).  A loss that
- * is not finite counts as > 0.  Callbacks run on the thread that called the
+ * QRB_E_CALLBACK; qrb_context_callback_code() gives the value; with
+ * QRB_CALLBACK_STATUS() it returns that status).  A loss that is not finite
+ * counts as > 0.  Callbacks run on the thread that called the
  * library.  From inside one the host may call taps and brackets of a pass,
  * and getters; anything else on the same context returns QRB_E_REENTRANT.
  * Pointers live until the callback returns.  No C++ exception and no longjmp

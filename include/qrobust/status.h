@@ -26,6 +26,13 @@ enum qrb_status_code {
 };
 
 /**
+ * What a callback returns when a call of this library has failed inside it:
+ * the call that ran the callback ends with that status and with its message,
+ * instead of QRB_E_CALLBACK.  The status is an error, not QRB_OK.
+ */
+#define QRB_CALLBACK_STATUS(status) (INT32_MIN + (int32_t)(status))
+
+/**
  * The name of a status, such as "QRB_E_SHAPE".
  *
  * @param status any value

@@ -203,6 +203,10 @@ qrb_status qrb__fail(qrb_context *ctx, qrb_status status, const char *format,
 
 qrb_status qrb__fail_callback(qrb_context *ctx, const char *name, int code)
 {
+    /* Passed on: whoever failed has left the message. */
+    if (code > QRB_CALLBACK_STATUS(QRB_OK) &&
+        code <= QRB_CALLBACK_STATUS(QRB_E_UNSUPPORTED))
+        return code - QRB_CALLBACK_STATUS(QRB_OK);
     while (atomic_flag_test_and_set(&ctx->failing))
         ;
     ctx->callback_code = code;

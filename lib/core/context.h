@@ -44,7 +44,8 @@ char *qrb__strdup(qrb_context *ctx, const char *text);
 qrb_status qrb__fail(qrb_context *ctx, qrb_status status, const char *format,
                      ...) QRB_PRINTF(3, 4);
 
-/* A callback of the host returned `code` < 0: note it, QRB_E_CALLBACK. */
+/* A callback of the host returned `code` < 0: note it, QRB_E_CALLBACK; or the
+ * status that it passes on with QRB_CALLBACK_STATUS(). */
 qrb_status qrb__fail_callback(qrb_context *ctx, const char *name, int code);
 
 void qrb__log(qrb_context *ctx, enum qrb_log_level level, const char *format,

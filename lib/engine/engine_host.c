@@ -1,6 +1,5 @@
-/* The engine as a host: the pull callbacks over token batches.  A callback
- * that fails returns the negative of the status, whose message is in the
- * context. */
+/* The engine as a host: the pull callbacks over token batches, and what is
+ * asked of it directly. */
 #include "engine/engine.h"
 
 static qrb_status forward(struct qrb__engine *engine)
@@ -28,7 +27,7 @@ static qrb_status take_batch(struct qrb__engine *engine, const void *batch,
 
 static int answer(qrb_status status)
 {
-    return -(int)status;
+    return status == QRB_OK ? 0 : QRB_CALLBACK_STATUS(status);
 }
 
 static int loss_and_grad(const void *batch, double weight, double *mean_loss,
