@@ -1,7 +1,7 @@
 /* Gradients of the engine against central differences in float64. */
 #include "engine_model.h"
 
-enum { CHECKED = 12 }; /* elements of a parameter at most */
+enum { CHECKED = 8 }; /* elements of a parameter at most */
 
 /* Differences of step h are off by h^2 f'''/6 and eps f / h: about 1e-9 here,
  * as losses and weights are near 1. */

@@ -258,6 +258,9 @@ static double loss_with_extra(qrb_model *model, const struct test_batch *batch,
     return loss + meddler->extra;
 }
 
+/* Grouped queries and an untied head; biases and interleaved pairs. */
+static const size_t meddled[] = { 1, 4 };
+
 /* A few elements of every parameter against differences. */
 static void check_gradients(qrb_model *model, const struct test_batch *batch,
                             struct meddler *meddler, const char *what)
@@ -270,7 +273,7 @@ static void check_gradients(qrb_model *model, const struct test_batch *batch,
     for (size_t p = 0; p < qrb_model_parameter_count(model); p++) {
         const qrb_parameter parameter = parameter_at(model, p);
         const size_t count = parameter_elements(parameter.weight);
-        const size_t stride = count / 3 + 1;
+        const size_t stride = count / 2 + 1;
 
         for (size_t i = p % stride; i < count; i += stride) {
             const double gradient = get_element(parameter.gradient, i);
@@ -297,13 +300,14 @@ START_TEST(a_change_in_place_is_part_of_the_network)
 {
     const uint32_t where[] = { QRB_TAP_LAYER_INPUT, QRB_TAP_LINEAR_INPUT,
                                QRB_TAP_ATTN_LOGITS };
-    const qrb_engine_config config = config_of(&variants[_i]);
+    const struct variant *variant = &variants[meddled[_i]];
+    const qrb_engine_config config = config_of(variant);
     qrb_context *ctx = make_threads(1);
     qrb_model *model = make_model(ctx, &config, QRB_F64);
     struct test_batch batch;
     double plain;
 
-    fill_batch(&batch, 2, 69, config.vocab);
+    fill_batch(&batch, 1, 69, config.vocab);
     plain = loss_of(model, &batch);
     for (size_t i = 0; i < 3; i++) {
         struct meddler meddler = { 0.1, 0, 0 };
@@ -313,7 +317,7 @@ START_TEST(a_change_in_place_is_part_of_the_network)
                                        add_numbers, &meddler));
         ck_assert_double_gt(fabs(loss_of(model, &batch) - plain), 1e-6);
         ck_assert_uint_gt(meddler.calls, 0);
-        check_gradients(model, &batch, &meddler, variants[_i].name);
+        check_gradients(model, &batch, &meddler, variant->name);
 
         /* What perturbs rests in evaluation. */
         ASSERT_OK(ctx, qrb_pass_set_mode(pass, QRB_MODE_EVAL));
@@ -327,12 +331,13 @@ END_TEST
 
 START_TEST(what_is_added_to_a_gradient_is_a_term_of_the_loss)
 {
-    const qrb_engine_config config = config_of(&variants[_i]);
+    const struct variant *variant = &variants[meddled[_i]];
+    const qrb_engine_config config = config_of(variant);
     qrb_context *ctx = make_threads(1);
     qrb_model *model = make_model(ctx, &config, QRB_F64);
     struct test_batch batch;
 
-    fill_batch(&batch, 2, 69, config.vocab);
+    fill_batch(&batch, 1, 69, config.vocab);
     for (size_t i = 0; i < POINTS; i++) {
         struct meddler meddler = { 0.01, 0, 0 };
         qrb_pass *pass = begin_pass(model);
@@ -347,7 +352,7 @@ START_TEST(what_is_added_to_a_gradient_is_a_term_of_the_loss)
                                     ? 0
                                     : QRB_TAP_CHANGES),
                            add_numbers, &meddler));
-        check_gradients(model, &batch, &meddler, variants[_i].name);
+        check_gradients(model, &batch, &meddler, variant->name);
         qrb_pass_destroy(pass);
     }
     qrb_model_destroy(model);
@@ -413,10 +418,9 @@ int main(void)
     tcase_add_loop_test(cases, every_point_is_tapped_once_in_its_shape, 0,
                         VARIANTS);
     tcase_add_loop_test(cases, listening_does_not_change_results, 0, VARIANTS);
-    tcase_add_loop_test(cases, a_change_in_place_is_part_of_the_network, 0,
-                        VARIANTS);
+    tcase_add_loop_test(cases, a_change_in_place_is_part_of_the_network, 0, 2);
     tcase_add_loop_test(cases, what_is_added_to_a_gradient_is_a_term_of_the_loss,
-                        0, VARIANTS);
+                        0, 2);
     tcase_add_test(cases, a_listener_that_stops_ends_the_pass);
     suite_add_tcase(suite, cases);
     return run_suite(suite);
