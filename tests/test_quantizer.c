@@ -310,6 +310,36 @@ START_TEST(units_of_any_size_give_what_each_row_gives_alone)
 END_TEST
 
 /* One scale for the matrix is one scale for its elements in one row. */
+/* The range of A_GPTQ holds zero anyway, so zeros behind a row that fill its
+ * last group change nothing. */
+START_TEST(a_short_last_group_is_one_filled_up_with_zeros)
+{
+    enum { TALL = 150, SHORT = 50, FULL = 64 };
+    static float w[TALL * SHORT];
+    static float filled[TALL * FULL];
+    qrb_context *ctx = context_of(2);
+    qrb_tensor *a = matrix(ctx, QRB_F32, TALL, SHORT, w);
+    qrb_tensor *b = matrix(ctx, QRB_F32, TALL, FULL, filled);
+    qrb_packed *packed = NULL;
+    qrb_quantizer *quantizer = named(ctx, "rtn3g32");
+
+    fill(5, TALL * SHORT, w);
+    for (size_t r = 0; r < TALL; r++)
+        memcpy(filled + r * FULL, w + r * SHORT, SHORT * sizeof *w);
+    ASSERT_OK(ctx, qrb_quantizer_quantize(quantizer, a, &packed));
+    ck_assert_uint_eq(qrb_packed_groups(packed), 2);
+    ASSERT_OK(ctx, qrb_quantizer_fake(quantizer, b));
+    ASSERT_OK(ctx, qrb_packed_dequantize(packed, a));
+    for (size_t r = 0; r < TALL; r++)
+        ck_assert_mem_eq(w + r * SHORT, filled + r * FULL, SHORT * sizeof *w);
+    qrb_packed_destroy(packed);
+    qrb_quantizer_destroy(quantizer);
+    qrb_tensor_destroy(a);
+    qrb_tensor_destroy(b);
+    qrb_context_destroy(ctx);
+}
+END_TEST
+
 START_TEST(a_scale_for_the_matrix_is_that_of_one_long_row)
 {
     static const uint32_t grids[] = { QRB_GRID_A_GPTQ, QRB_GRID_S_ABS };
@@ -809,7 +839,7 @@ START_TEST(shapes_and_types_that_do_not_fit_are_refused)
     qrb_context *ctx = context_of(1);
     qrb_tensor_options options = QRB_TENSOR_OPTIONS_INIT;
     qrb_quantizer *grouped = named(ctx, "rtn4g32");
-    qrb_quantizer *thirds = named(ctx, "rtn4g4");
+    qrb_quantizer *eights = named(ctx, "rtn4g8");
     qrb_quantizer *plain = named(ctx, "rtn4");
     qrb_tensor *tensor = matrix(ctx, QRB_F32, 4, 6, w);
     qrb_tensor *other = matrix(ctx, QRB_F32, 3, 8, w);
@@ -818,9 +848,9 @@ START_TEST(shapes_and_types_that_do_not_fit_are_refused)
     qrb_packed *packed;
 
     ASSERT_FAILS(ctx, qrb_quantizer_quantize(grouped, tensor, &packed),
-                 QRB_E_SHAPE, "no multiple of the group size 32");
+                 QRB_E_SHAPE, "shorter than the group size 32");
     ck_assert_ptr_null(packed);
-    ASSERT_FAILS(ctx, qrb_quantizer_fake(thirds, tensor), QRB_E_SHAPE,
+    ASSERT_FAILS(ctx, qrb_quantizer_fake(eights, tensor), QRB_E_SHAPE,
                  "w is [4, 6]");
     ASSERT_FAILS(ctx, qrb_quantizer_fake(plain, integers), QRB_E_UNSUPPORTED,
                  "w is I32");
@@ -859,7 +889,7 @@ START_TEST(shapes_and_types_that_do_not_fit_are_refused)
     qrb_tensor_destroy(other);
     qrb_tensor_destroy(integers);
     qrb_quantizer_destroy(grouped);
-    qrb_quantizer_destroy(thirds);
+    qrb_quantizer_destroy(eights);
     qrb_quantizer_destroy(plain);
     qrb_context_destroy(ctx);
 }
@@ -1061,6 +1091,7 @@ int main(void)
     tcase_add_test(bits, faking_twice_changes_nothing);
     tcase_add_test(bits, strides_do_not_matter);
     tcase_add_test(bits, units_of_any_size_give_what_each_row_gives_alone);
+    tcase_add_test(bits, a_short_last_group_is_one_filled_up_with_zeros);
     tcase_add_test(bits, a_scale_for_the_matrix_is_that_of_one_long_row);
     tcase_add_test(numbers,
                    a_packed_matrix_shows_codes_scales_and_zero_points);

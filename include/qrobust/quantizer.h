@@ -72,7 +72,8 @@ enum qrb_granularity {
  * other options are refused where the kind has no use for them. */
 typedef struct qrb_quantizer_options {
     size_t struct_size;
-    size_t group_size;    /* columns per scale; 0: a whole row (default); of
+    size_t group_size;    /* columns per scale, the last group of a row may
+                             be shorter; 0: a whole row (default); of
                              NF4 the block of consecutive elements, 0: 64 */
     uint32_t kind;        /* enum qrb_quantizer_kind; default RTN */
     uint32_t bits;        /* 2..8 of RTN; default 4 */
@@ -144,7 +145,7 @@ QRB_API void qrb_quantizer_destroy(qrb_quantizer *quantizer);
  *            releases it with qrb_packed_destroy(), before the context goes;
  *            it does not need the quantizer any more
  * @return QRB_OK; QRB_E_INVALID_ARG (NULL); QRB_E_SHAPE (not a matrix, empty,
- *         or cols no multiple of group_size); QRB_E_NOT_FINITE (the message
+ *         or rows shorter than group_size); QRB_E_NOT_FINITE (the message
  *         says which element; of NF4 also F64 weights beyond float32);
  *         QRB_E_UNSUPPORTED (w is of another type, or the kind is FP16 or
  *         BF16, which have no codes); QRB_E_NO_MEMORY; QRB_E_REENTRANT

@@ -9,11 +9,29 @@
 
 size_t qrb__packed_run(const qrb_packed *packed)
 {
+    /* Runs hold whole units: of rows with a short last group, whole rows. */
+    const size_t whole = packed->groups != 0 && packed->cols % packed->unit != 0
+                             ? packed->cols
+                             : packed->unit;
+
     if (packed->cut)
         return packed->elements < QRB__RUN ? packed->elements : QRB__RUN;
-    if (packed->unit >= QRB__RUN)
-        return packed->unit;
-    return QRB__RUN / packed->unit * packed->unit;
+    return whole >= QRB__RUN ? whole : QRB__RUN / whole * whole;
+}
+
+size_t qrb__packed_unit(const qrb_packed *packed, size_t at,
+                        size_t *length_out)
+{
+    size_t left = packed->elements - at;
+    size_t unit = at / packed->unit;
+
+    if (packed->groups != 0) {
+        left = packed->cols - at % packed->cols;
+        unit = at / packed->cols * packed->groups +
+               at % packed->cols / packed->unit;
+    }
+    *length_out = left < packed->unit ? left : packed->unit;
+    return unit;
 }
 
 size_t qrb__packed_runs(const qrb_packed *packed)
@@ -77,11 +95,16 @@ void qrb__packed_decode(const qrb_packed *packed, size_t i,
     const size_t size = qrb_dtype_size(packed->precision);
     const size_t n = qrb__packed_run_length(packed, i);
     const size_t first = i * qrb__packed_run(packed);
+    size_t length;
 
-    for (size_t at = 0; at < n; at += packed->unit)
-        packed->kind->decode(packed, (first + at) / packed->unit, codes + at,
-                             n - at < packed->unit ? n - at : packed->unit,
+    for (size_t at = 0; at < n; at += length) {
+        const size_t unit = qrb__packed_unit(packed, first + at, &length);
+
+        if (length > n - at)
+            length = n - at; /* a piece of the one unit */
+        packed->kind->decode(packed, unit, codes + at, length,
                              (unsigned char *)run + at * size);
+    }
     qrb__packed_saturate(packed->precision, run, n, dtype);
 }
 

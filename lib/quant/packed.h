@@ -1,7 +1,7 @@
 /* A quantized matrix: its elements in row-major order are cut into units of
  * equal length, each with a scale and perhaps a zero point.  A group, a row
- * and a matrix are such units, and so is a block of NF4, which may span rows
- * and whose last one may be short. */
+ * and a matrix are such units, and so is a block of NF4, which may span rows.
+ * The last group of a row may be short, and so may the last block. */
 #ifndef QRB_QUANT_PACKED_H
 #define QRB_QUANT_PACKED_H
 
@@ -49,6 +49,9 @@ enum {
 
 /* A task's run of elements: whole units, or a piece of the one unit. */
 size_t qrb__packed_run(const qrb_packed *packed);
+/* The unit that begins at element `at`, and its length. */
+size_t qrb__packed_unit(const qrb_packed *packed, size_t at,
+                        size_t *length_out);
 /* Number of runs, and of the elements in run `i`. */
 size_t qrb__packed_runs(const qrb_packed *packed);
 size_t qrb__packed_run_length(const qrb_packed *packed, size_t i);

@@ -95,14 +95,16 @@ static void fit_run(size_t i, size_t worker, void *run, size_t n, void *arg)
 {
     qrb_packed *packed = arg;
     const size_t size = qrb_dtype_size(packed->precision);
-    const size_t unit = packed->unit;
     const size_t first = i * qrb__packed_run(packed);
+    size_t length;
 
     (void)worker;
-    for (size_t at = 0; at < n; at += unit)
-        packed->kind->fit(packed, (first + at) / unit,
-                          (unsigned char *)run + at * size,
-                          n - at < unit ? n - at : unit);
+    for (size_t at = 0; at < n; at += length) {
+        const size_t unit = qrb__packed_unit(packed, first + at, &length);
+
+        packed->kind->fit(packed, unit, (unsigned char *)run + at * size,
+                          length);
+    }
 }
 
 /* A packed matrix with its scales and, so far, without codes. */
@@ -124,15 +126,17 @@ static qrb_status fit(const qrb_quantizer *quantizer, const struct qrb__view *w,
     packed->cols = w->shape[1];
     packed->elements = packed->rows * packed->cols;
     kind->layout(packed, &quantizer->options, w->dtype);
-    if (packed->groups != 0 && packed->cols % packed->unit != 0) {
+    if (packed->groups != 0 && packed->unit > packed->cols) {
         status = qrb__fail(ctx, QRB_E_SHAPE,
-                           "w is [%zu, %zu]; its columns are no multiple of "
-                           "the group size %zu",
+                           "w is [%zu, %zu]; its rows are shorter than the "
+                           "group size %zu",
                            packed->rows, packed->cols, packed->unit);
         goto out;
     }
-    packed->units = packed->elements / packed->unit +
-                    (packed->elements % packed->unit != 0);
+    packed->units = packed->groups != 0
+                        ? packed->rows * packed->groups
+                        : packed->elements / packed->unit +
+                              (packed->elements % packed->unit != 0);
     packed->scales =
         qrb__alloc_array(ctx, packed->units, sizeof *packed->scales);
     if (packed->zeros)
@@ -167,13 +171,18 @@ static void encode(const qrb_packed *packed, size_t i, const void *run,
                    size_t n, int32_t *codes)
 {
     const size_t size = qrb_dtype_size(packed->precision);
-    const size_t unit = packed->unit;
     const size_t first = i * qrb__packed_run(packed);
+    size_t length;
 
-    for (size_t at = 0; at < n; at += unit)
-        packed->kind->encode(packed, (first + at) / unit,
-                             (const unsigned char *)run + at * size,
-                             n - at < unit ? n - at : unit, codes + at);
+    for (size_t at = 0; at < n; at += length) {
+        const size_t unit = qrb__packed_unit(packed, first + at, &length);
+
+        if (length > n - at)
+            length = n - at; /* a piece of the one unit */
+        packed->kind->encode(packed, unit,
+                             (const unsigned char *)run + at * size, length,
+                             codes + at);
+    }
 }
 
 static void encode_run(size_t i, size_t worker, void *run, size_t n, void *arg)

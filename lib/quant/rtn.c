@@ -46,9 +46,8 @@ static void layout(qrb_packed *packed, const qrb_quantizer_options *options,
     }
     packed->unit =
         options->group_size != 0 ? options->group_size : packed->cols;
-    packed->groups = packed->cols / packed->unit;
-    if (packed->groups == 0)
-        packed->groups = 1; /* a group wider than the row: refused */
+    packed->groups = packed->cols / packed->unit +
+                     (packed->cols % packed->unit != 0);
 }
 
 static struct qrb__grid_scale scale_of(const qrb_packed *packed, size_t unit)
