@@ -1,0 +1,190 @@
+/* The frame of the program: what a command gets, how it reads its options,
+ * fails, and reports.  Uses the library's public headers only. */
+#ifndef QROBUST_CLI_H
+#define QROBUST_CLI_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include <jansson.h>
+#include <qrobust/qrobust.h>
+
+/* Exit statuses. */
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+
+/* Where the program runs: a process, or a test that lends its allocator. */
+struct cli_host {
+    FILE *out;
+    FILE *err;
+    qrb_alloc_fn alloc; /* NULL: malloc */
+    qrb_free_fn release;
+    void *alloc_user;
+};
+
+/* Progress on a terminal: one line that is written over. */
+struct cli_progress {
+    FILE *stream; /* NULL: silent */
+    double next;  /* seconds; no redraw before */
+    size_t width; /* of the line on the screen */
+};
+
+struct cli {
+    const struct cli_host *host;
+    const char *program; /* "qrobust ", or "" where the command is all */
+    const char *command; /* "eval" */
+    qrb_context *ctx;
+    struct cli_progress progress;
+    /* The options that every command has. */
+    const char *json;
+    uint64_t threads;
+    uint64_t seed;
+    bool quiet;
+};
+
+int cli_main(int argc, char **argv, const struct cli_host *host);
+/* The end of every command: clears the progress bar, releases the context. */
+void cli_close(struct cli *cli);
+
+/* ---- options.c ---------------------------------------------------------- */
+
+enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_COUNT, CLI_REAL };
+
+/* One option: --name VALUE. */
+struct cli_option {
+    const char *name;
+    const char *value; /* "N", "FILE"; NULL for flags */
+    const char *help;
+    enum cli_kind kind;
+    void *target; /* bool, const char *, uint64_t or double */
+    bool *given;  /* may be NULL */
+};
+
+struct cli_command {
+    const char *name;
+    const char *arguments; /* "IN OUT" */
+    const char *summary;
+    int (*run)(struct cli *cli, const struct cli_command *command, int argc,
+               char **argv);
+};
+
+extern const struct cli_command cli_commands[]; /* ends with a NULL name */
+
+/* Read options (ended by a NULL name) and positional arguments.  Returns -1
+ * to go on, or the exit status (--help is CLI_OK).  Afterwards the context
+ * exists. */
+int cli_parse(struct cli *cli, const struct cli_command *command,
+              const struct cli_option *options, int argc, char **argv,
+              const char **positional, int least, int most);
+
+/* One line on stderr. */
+int cli_usage_error(struct cli *cli, const char *format, ...)
+    QRB_PRINTF(2, 3);
+int cli_error(struct cli *cli, const char *format, ...) QRB_PRINTF(2, 3);
+/* The library's message; `what` was being done. */
+int cli_library_error(struct cli *cli, const char *what);
+void cli_warning(struct cli *cli, const char *format, ...) QRB_PRINTF(2, 3);
+/* A line for people on stdout, unless --quiet. */
+void cli_say(struct cli *cli, const char *format, ...) QRB_PRINTF(2, 3);
+
+void *cli_alloc(struct cli *cli, size_t count, size_t size);
+void cli_free(struct cli *cli, void *memory);
+
+/* ---- progress.c --------------------------------------------------------- */
+
+int cli_progress_update(const char *what, uint64_t done, uint64_t total,
+                        void *progress);
+void cli_progress_clear(struct cli_progress *progress);
+double cli_seconds(void);
+/* SIGINT asks the context to stop; a second one ends the process. */
+void cli_catch_interrupt(void);
+int cli_interrupted(void *unused);
+
+/* ---- text.c ------------------------------------------------------------- */
+
+/* A text file, whole; NULL after an error message. */
+char *cli_read_text(struct cli *cli, const char *path, size_t *size_out);
+
+struct cli_tokens {
+    int32_t *ids; /* release with qrb_free() */
+    size_t count;
+};
+
+/* Tokens of a text file by the rule of whole documents. */
+int cli_tokenize(struct cli *cli, const qrb_tokenizer *tokenizer,
+                 const char *path, struct cli_tokens *out);
+/* Say so when the same text is trained or calibrated on and measured on. */
+void cli_compare_texts(struct cli *cli, const char *trained,
+                       const char *measured);
+
+/* ---- model.c ------------------------------------------------------------ */
+
+struct cli_model {
+    qrb_model *model;
+    qrb_tokenizer *tokenizer; /* NULL where there is none */
+    qrb_engine_config config;
+};
+
+/* A safetensors directory, a llama2.c .bin, or a directory that holds one
+ * with its tokenizer. */
+int cli_model_open(struct cli *cli, const char *path, const char *tokenizer,
+                   bool trainable, struct cli_model *out);
+int cli_model_need_tokenizer(struct cli *cli, const struct cli_model *model,
+                             const char *path);
+void cli_model_close(struct cli_model *model);
+/* config.json, model.safetensors and, where there is one, tokenizer.json. */
+int cli_model_save(struct cli *cli, const struct cli_model *model,
+                   const char *directory);
+uint64_t cli_model_parameters(const qrb_model *model);
+
+/* ---- measure.c ---------------------------------------------------------- */
+
+enum { CLI_MAX_PRECISIONS = 16 };
+
+struct cli_precision {
+    char name[24];
+    qrb_quantizer *quantizer; /* NULL: fp32, the weights as they are */
+};
+
+struct cli_precisions {
+    struct cli_precision list[CLI_MAX_PRECISIONS];
+    size_t count;
+};
+
+int cli_precisions_parse(struct cli *cli, const char *list,
+                         struct cli_precisions *out);
+void cli_precisions_free(struct cli_precisions *precisions);
+
+/* Measure with the matrices inside blocks fake-quantized; the weights are as
+ * before when it returns. */
+int cli_measure(struct cli *cli, qrb_model *model, qrb_model *base,
+                const struct cli_tokens *text,
+                const qrb_evaluate_options *options,
+                const struct cli_precision *precision,
+                qrb_metric_result *out, double *seconds_out);
+/* Windows that fit the model: at most 512 tokens, half a window's stride. */
+qrb_evaluate_options cli_evaluate_defaults(const struct cli_model *model);
+
+/* ---- report.c ----------------------------------------------------------- */
+
+/* A number, or null where it is undefined. */
+json_t *cli_json_number(double value);
+/* Write the object to --json, if given, and release it; NULL means that
+ * memory ran out while it was made. */
+int cli_report(struct cli *cli, json_t *object);
+
+/* ---- commands ----------------------------------------------------------- */
+
+int cli_info(struct cli *cli, const struct cli_command *command, int argc,
+             char **argv);
+int cli_convert(struct cli *cli, const struct cli_command *command, int argc,
+                char **argv);
+int cli_train(struct cli *cli, const struct cli_command *command, int argc,
+              char **argv);
+int cli_eval(struct cli *cli, const struct cli_command *command, int argc,
+             char **argv);
+int cli_attack(struct cli *cli, const struct cli_command *command, int argc,
+               char **argv);
+int cli_repair(struct cli *cli, const struct cli_command *command, int argc,
+               char **argv);
+
+#endif

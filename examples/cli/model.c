@@ -1,0 +1,253 @@
+/* Models on disk, with the tokenizer that belongs to them. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+enum { PATH_SIZE = 4096 };
+
+/* The files that a model path stands for. */
+struct model_files {
+    char model[PATH_SIZE];
+    char tokenizer[PATH_SIZE]; /* "" where there is none */
+};
+
+static bool exists(const char *path)
+{
+    struct stat found;
+
+    return stat(path, &found) == 0;
+}
+
+/* "directory/name"; false, and nothing written, where it does not fit. */
+static bool join(char out[PATH_SIZE], const char *directory, const char *name)
+{
+    const size_t head = strlen(directory);
+    const size_t tail = strlen(name) + 1;
+
+    if (head + 1 + tail > PATH_SIZE)
+        return false;
+    memcpy(out, directory, head);
+    out[head] = '/';
+    memcpy(out + head + 1, name, tail);
+    return true;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    const size_t length = strlen(text);
+    const size_t tail = strlen(end);
+
+    return length > tail && strcmp(text + length - tail, end) == 0;
+}
+
+/* A directory of llama2.c files: one checkpoint, and beside it a tokenizer
+ * whose name starts with "tok". */
+static int find_llama2c(struct cli *cli, const char *directory,
+                        struct model_files *out)
+{
+    DIR *stream = opendir(directory);
+    const struct dirent *entry;
+    size_t models = 0;
+    bool fits = true;
+
+    if (stream == NULL)
+        return cli_error(cli, "%s: cannot be read", directory);
+    while ((entry = readdir(stream)) != NULL) {
+        if (!ends_with(entry->d_name, ".bin"))
+            continue;
+        if (strncmp(entry->d_name, "tok", 3) == 0) {
+            fits = fits && join(out->tokenizer, directory, entry->d_name);
+        } else {
+            fits = fits && join(out->model, directory, entry->d_name);
+            models++;
+        }
+    }
+    closedir(stream);
+    if (models != 1 || !fits)
+        return cli_error(cli,
+                         "%s: found no config.json and %zu llama2.c "
+                         "checkpoints (*.bin), expected one of them",
+                         directory, models);
+    return CLI_OK;
+}
+
+static int find_files(struct cli *cli, const char *path,
+                      const char *tokenizer, struct model_files *out)
+{
+    char config[PATH_SIZE];
+    struct stat found;
+    int status = CLI_OK;
+
+    memset(out, 0, sizeof *out);
+    if (strlen(path) + 32 >= PATH_SIZE ||
+        (tokenizer != NULL && strlen(tokenizer) >= PATH_SIZE))
+        return cli_error(cli, "%.60s...: the path is too long", path);
+    if (stat(path, &found) != 0)
+        return cli_error(cli, "%s: there is no such file or directory", path);
+    strcpy(out->model, path);
+    if (S_ISDIR(found.st_mode)) {
+        join(config, path, "config.json");
+        join(out->tokenizer, path, "tokenizer.json");
+        if (!exists(out->tokenizer))
+            out->tokenizer[0] = '\0';
+        if (!exists(config))
+            status = find_llama2c(cli, path, out);
+    }
+    if (tokenizer != NULL)
+        strcpy(out->tokenizer, tokenizer);
+    return status;
+}
+
+int cli_model_open(struct cli *cli, const char *path, const char *tokenizer,
+                   bool trainable, struct cli_model *out)
+{
+    qrb_engine_options options = QRB_ENGINE_OPTIONS_INIT;
+    const qrb_engine_config empty = QRB_ENGINE_CONFIG_INIT;
+    struct model_files files;
+    struct cli_model opened = { NULL, NULL, empty };
+    int status = find_files(cli, path, tokenizer, &files);
+
+    if (status != CLI_OK)
+        return status;
+    options.trainable = trainable;
+    if (qrb_engine_open(cli->ctx, files.model, &options, &opened.model) !=
+            QRB_OK ||
+        qrb_engine_get_config(opened.model, &opened.config) != QRB_OK) {
+        status = cli_library_error(cli, files.model);
+        goto out;
+    }
+    if (files.tokenizer[0] != '\0' &&
+        qrb_tokenizer_open_path(cli->ctx, files.tokenizer,
+                                &opened.tokenizer) != QRB_OK) {
+        status = cli_library_error(cli, files.tokenizer);
+        goto out;
+    }
+    if (opened.tokenizer != NULL &&
+        qrb_tokenizer_vocab(opened.tokenizer) > opened.config.vocab) {
+        status = cli_error(cli,
+                           "%s: has %zu tokens, but the model %s only %zu",
+                           files.tokenizer,
+                           qrb_tokenizer_vocab(opened.tokenizer), files.model,
+                           opened.config.vocab);
+        goto out;
+    }
+    *out = opened;
+    memset(&opened, 0, sizeof opened);
+out:
+    cli_model_close(&opened);
+    return status;
+}
+
+int cli_model_need_tokenizer(struct cli *cli, const struct cli_model *model,
+                             const char *path)
+{
+    if (model->tokenizer != NULL)
+        return CLI_OK;
+    return cli_error(cli,
+                     "%s: found no tokenizer beside the model; put its "
+                     "tokenizer.json there or give --tokenizer FILE",
+                     path);
+}
+
+void cli_model_close(struct cli_model *model)
+{
+    qrb_model_destroy(model->model);
+    qrb_tokenizer_destroy(model->tokenizer);
+    model->model = NULL;
+    model->tokenizer = NULL;
+}
+
+static const char *const saved_files[] = { "tokenizer.json", "config.json",
+                                           "model.safetensors" };
+enum { SAVED_FILES = 3 };
+
+/* Write all files of a model into a directory of their own. */
+static int write_files(struct cli *cli, const struct cli_model *model,
+                       const char *directory)
+{
+    char seed[32];
+    char path[PATH_SIZE];
+    const char *const metadata[] = { "format", "pt", "qrobust_command",
+                                     cli->command, "qrobust_seed", seed,
+                                     "qrobust_version",
+                                     qrb_version_string() };
+
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)cli->seed);
+    if (qrb_engine_save(model->model, directory, metadata,
+                        sizeof metadata / sizeof *metadata / 2) != QRB_OK)
+        return cli_library_error(cli, directory);
+    if (model->tokenizer == NULL)
+        return CLI_OK;
+    join(path, directory, saved_files[0]);
+    if (qrb_tokenizer_save(model->tokenizer, path) != QRB_OK)
+        return cli_library_error(cli, path);
+    return CLI_OK;
+}
+
+/* Rename the files that were written into a directory that exists. */
+static int move_files(struct cli *cli, const char *from, const char *to)
+{
+    char old_path[PATH_SIZE];
+    char new_path[PATH_SIZE];
+
+    for (size_t i = 0; i < SAVED_FILES; i++) {
+        join(old_path, from, saved_files[i]);
+        join(new_path, to, saved_files[i]);
+        if (exists(old_path) && rename(old_path, new_path) != 0)
+            return cli_error(cli, "%s: %s", new_path, strerror(errno));
+    }
+    return CLI_OK;
+}
+
+static void remove_files(const char *directory)
+{
+    char path[PATH_SIZE];
+
+    for (size_t i = 0; i < SAVED_FILES; i++)
+        if (join(path, directory, saved_files[i]))
+            unlink(path);
+    rmdir(directory);
+}
+
+/* All files are complete in a directory beside the target before the target
+ * is touched, so that a failure leaves no half of a model. */
+int cli_model_save(struct cli *cli, const struct cli_model *model,
+                   const char *directory)
+{
+    char staged[PATH_SIZE];
+    int status;
+
+    if (strlen(directory) + 32 >= PATH_SIZE)
+        return cli_error(cli, "%.60s...: the path is too long", directory);
+    snprintf(staged, sizeof staged, "%.4000s.new", directory);
+    status = write_files(cli, model, staged);
+    if (status == CLI_OK && exists(directory))
+        status = move_files(cli, staged, directory);
+    else if (status == CLI_OK && rename(staged, directory) != 0)
+        status = cli_error(cli, "%s: %s", directory, strerror(errno));
+    if (exists(staged))
+        remove_files(staged);
+    return status;
+}
+
+uint64_t cli_model_parameters(const qrb_model *model)
+{
+    uint64_t total = 0;
+
+    for (size_t i = 0; i < qrb_model_parameter_count(model); i++) {
+        qrb_parameter parameter = QRB_PARAMETER_INIT;
+        uint64_t elements = 1;
+
+        if (qrb_model_parameter(model, i, &parameter) != QRB_OK)
+            continue;
+        for (uint32_t a = 0; a < qrb_tensor_rank(parameter.weight); a++)
+            elements *= qrb_tensor_extent(parameter.weight, a);
+        total += elements;
+    }
+    return total;
+}

@@ -1,0 +1,356 @@
+/* The program: exit statuses, messages, the keys of its JSON, and the same
+ * bits with any number of threads. */
+#include <jansson.h>
+
+#include "cli_frame.h"
+
+enum { OK, FAILED, USAGE };
+
+static json_t *figures(const char *name)
+{
+    json_error_t error;
+    json_t *object = json_load_file(frame_path(name), 0, &error);
+
+    ck_assert_msg(object != NULL, "%s: %s", name, error.text);
+    return object;
+}
+
+static double number(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+
+    ck_assert_msg(json_is_number(value), "%s is no number", key);
+    return json_number_value(value);
+}
+
+/* What a person types wrong gets status 2 and one line that says so. */
+static const struct {
+    const char *words;
+    const char *message;
+} usage_errors[] = {
+    { "frobnicate", "unknown command" },
+    { "eval", "expected MODEL" },
+    { "eval @/model", "--text FILE is required" },
+    { "eval @/model --text @/test.txt --precison fp32", "unknown option" },
+    { "eval @/model --text @/test.txt --precision fp33", "fp33" },
+    { "eval @/model --text @/test.txt --mode fast", "sliding" },
+    { "eval @/model --text @/test.txt --context 1", "--context" },
+    { "eval @/model --text @/test.txt --context 8 --stride 8", "--stride" },
+    { "eval @/model --text @/test.txt --mode blocks --context 8 --stride 4",
+      "--stride" },
+    { "eval @/model --text @/test.txt --context x", "a whole number" },
+    { "eval @/model --text", "needs a value" },
+    { "eval @/model two --text @/test.txt", "one argument too many" },
+    { "attack @/model @/out --text @/test.txt", "--ratio or --sigma" },
+    { "attack @/model @/out --text @/test.txt --ratio 1", "above 1" },
+    { "attack @/model @/out --text @/test.txt --sigma -1", "0 or more" },
+    { "train @/out --text @/text.txt --from @/model --dim 8", "own shape" },
+    { "repair @/model @/out", "--text FILE is required" },
+    { "info --threads 5000", "--threads" },
+    { "info --quiet=yes", "takes no value" },
+};
+
+START_TEST(a_usage_error_is_status_2_and_says_what_is_expected)
+{
+    ck_assert_int_eq(frame_run(usage_errors[_i].words), USAGE);
+    ck_assert_msg(strstr(frame_err, usage_errors[_i].message) != NULL,
+                  "%s: %s", usage_errors[_i].words, frame_err);
+    ck_assert_str_eq(strchr(frame_err, '\n'), "\n");
+}
+END_TEST
+
+/* What cannot be done gets status 1 and one line that names the file. */
+static const struct {
+    const char *words;
+    const char *message;
+} failures[] = {
+    { "info @/none", "there is no such file" },
+    { "eval @/none --text @/test.txt", "@/none" },
+    { "eval @/model --text @/none.txt", "none.txt" },
+    { "eval @/text.txt --text @/test.txt", "text.txt" },
+    { "convert @/text.txt @/out", "text.txt" },
+    { "repair @/model @/out --text @/test.txt --anchor @/none", "none" },
+    { "train @/out --text @/test.txt --vocab 100000", "tokenizer" },
+    { "train @/nowhere/out --text @/text.txt --from @/model --steps 1",
+      "nowhere" },
+};
+
+START_TEST(a_failure_is_status_1_and_names_the_file)
+{
+    const char *message = failures[_i].message;
+
+    ck_assert_int_eq(frame_run(failures[_i].words), FAILED);
+    if (*message == '@')
+        message++;
+    ck_assert_msg(strstr(frame_err, message) != NULL, "%s: %s",
+                  failures[_i].words, frame_err);
+    ck_assert_str_eq(strchr(frame_err, '\n'), "\n");
+    ck_assert(!frame_exists("out"));
+}
+END_TEST
+
+static const char *const commands[] = { "info",   "convert", "train",
+                                        "eval",   "attack",  "repair" };
+
+START_TEST(each_command_has_help)
+{
+    char words[64];
+
+    snprintf(words, sizeof words, "%s --help", commands[_i]);
+    ck_assert_int_eq(frame_run(words), OK);
+    ck_assert_ptr_nonnull(strstr(frame_out, "--json FILE"));
+}
+END_TEST
+
+START_TEST(info_tells_the_shape_of_a_model)
+{
+    json_t *object;
+
+    ck_assert_int_eq(frame_run("info @/model --json @/info.json"), OK);
+    object = figures("info.json");
+    ck_assert_ptr_nonnull(json_object_get(object, "version"));
+    ck_assert_ptr_nonnull(json_object_get(object, "blas"));
+    ck_assert_ptr_nonnull(json_object_get(object, "kernels"));
+    ck_assert_str_eq(
+        json_string_value(json_object_get(object, "architecture")), "llama");
+    /* 257 * 2 embedding, 4 * 4 attention, 3 * 4 feed-forward, 3 * 2 norms */
+    ck_assert_double_eq(number(object, "parameters"), 514 + 16 + 12 + 6);
+    ck_assert_double_eq(number(object, "layers"), 1);
+    ck_assert_double_eq(number(object, "dim"), 2);
+    ck_assert_double_eq(number(object, "heads"), 1);
+    ck_assert_double_eq(number(object, "kv_heads"), 1);
+    ck_assert_double_eq(number(object, "vocab"), 257);
+    json_decref(object);
+}
+END_TEST
+
+START_TEST(eval_gives_every_precision_with_equal_counts)
+{
+    static const char *const names[] = { "fp32", "fp16", "bf16",   "int8",
+                                         "nf4",  "rtn3", "rtn4g2" };
+    json_t *object;
+    json_t *precisions;
+
+    ck_assert_int_eq(
+        frame_run("eval @/model --text @/test.txt --base @/model --precision "
+                  "fp32,fp16,bf16,int8,nf4,rtn3,rtn4g2 --json @/eval.json"),
+        OK);
+    object = figures("eval.json");
+    precisions = json_object_get(object, "precisions");
+    ck_assert_double_eq(number(object, "context"), 16);
+    ck_assert_double_eq(number(object, "stride"), 8);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const json_t *one = json_object_get(precisions, names[i]);
+        const json_t *kl = json_object_get(one, "kl");
+
+        /* The beginning token is context, all others are scored. */
+        ck_assert_double_eq(number(one, "scored_tokens"),
+                            number(object, "tokens") - 1);
+        ck_assert_double_gt(number(one, "perplexity"), 1.0);
+        ck_assert_double_ge(number(kl, "mean"), i == 0 ? 0.0 : 1e-12);
+        ck_assert_double_le(number(one, "top1_agreement"), 1.0);
+    }
+    ck_assert_double_eq(
+        number(json_object_get(json_object_get(precisions, "fp32"), "kl"),
+               "max"),
+        0.0);
+    json_decref(object);
+}
+END_TEST
+
+START_TEST(attack_reaches_the_ratio_that_it_reports)
+{
+    json_t *object;
+    json_t *clean;
+    json_t *attacked;
+    double ratio;
+
+    ck_assert_int_eq(frame_run("attack @/model @/attacked --text @/test.txt "
+                               "--ratio 1.2 --json @/attack.json"),
+                     OK);
+    ck_assert_int_eq(
+        frame_run("eval @/model --text @/test.txt --json @/clean.json"), OK);
+    ck_assert_int_eq(
+        frame_run("eval @/attacked --text @/test.txt --json @/attacked.json"),
+        OK);
+    object = figures("attack.json");
+    clean = figures("clean.json");
+    attacked = figures("attacked.json");
+    ratio = number(json_object_get(json_object_get(attacked, "precisions"),
+                                   "fp32"),
+                   "perplexity") /
+            number(json_object_get(json_object_get(clean, "precisions"),
+                                   "fp32"),
+                   "perplexity");
+    ck_assert_double_eq_tol(number(object, "achieved_ratio"), ratio, 1e-9);
+    ck_assert_double_eq_tol(ratio, 1.2, 0.012);
+    ck_assert_double_gt(number(object, "sigma"), 0.0);
+    ck_assert_double_eq(number(object, "target_ratio"), 1.2);
+    ck_assert_double_eq(number(object, "seed"), 0);
+    json_decref(object);
+    json_decref(clean);
+    json_decref(attacked);
+}
+END_TEST
+
+START_TEST(repair_measures_before_after_and_the_anchor)
+{
+    json_t *object;
+    const json_t *perplexity;
+
+    ck_assert_int_eq(frame_run("attack @/model @/hurt --text @/test.txt "
+                               "--sigma 0.3"),
+                     OK);
+    ck_assert_int_eq(
+        frame_run("repair @/hurt @/mended --text @/text.txt --anchor @/model "
+                  "--test @/test.txt --steps 30 --json @/repair.json "
+                  "--precision fp32,nf4"),
+        OK);
+    object = figures("repair.json");
+    perplexity = json_object_get(object, "perplexity");
+    ck_assert_double_eq(number(object, "steps"), 30);
+    ck_assert_double_gt(number(object, "anchor_gradient_ratio"), 0.0);
+    ck_assert_double_gt(number(object, "distance_to_anchor"), 0.0);
+    ck_assert_double_lt(
+        number(json_object_get(perplexity, "repaired"), "fp32"),
+        number(json_object_get(perplexity, "attacked"), "fp32"));
+    ck_assert_double_gt(number(json_object_get(object, "recovery"), "fp32"),
+                        0.0);
+    ck_assert_double_gt(number(json_object_get(perplexity, "anchor"), "nf4"),
+                        1.0);
+    ck_assert(!frame_exists("mended.checkpoint"));
+    json_decref(object);
+}
+END_TEST
+
+START_TEST(a_repair_without_a_clean_anchor_says_so_and_reports_null)
+{
+    json_t *object;
+
+    ck_assert_int_eq(frame_run("repair @/model @/mended --text @/text.txt "
+                               "--test @/test.txt --steps 2 --precision fp32 "
+                               "--json @/repair.json"),
+                     OK);
+    ck_assert_ptr_nonnull(strstr(frame_out, "received weights"));
+    object = figures("repair.json");
+    ck_assert(json_is_null(
+        json_object_get(json_object_get(object, "recovery"), "fp32")));
+    json_decref(object);
+}
+END_TEST
+
+START_TEST(measuring_on_the_training_text_is_flagged)
+{
+    ck_assert_int_eq(frame_run("repair @/model @/mended --text @/text.txt "
+                               "--test @/text.txt --steps 1 "
+                               "--precision fp32"),
+                     OK);
+    ck_assert_ptr_nonnull(strstr(frame_err, "the same text"));
+}
+END_TEST
+
+/* The same files from one worker and from three: words before and after the
+ * name of the output. */
+static const struct {
+    const char *before;
+    const char *after;
+    const char *file;
+} deterministic[] = {
+    { "train @/",
+      "--text @/text.txt --dim 8 --heads 2 --layers 2 --hidden 12 "
+      "--vocab 270 --context 16 --batch 3 --steps 5",
+      "model.safetensors" },
+    { "train @/",
+      "--text @/text.txt --dim 8 --heads 2 --layers 2 --hidden 12 "
+      "--vocab 270 --context 16 --batch 3 --steps 5",
+      "tokenizer.json" },
+    { "attack @/model @/", "--text @/test.txt --ratio 1.1",
+      "model.safetensors" },
+    { "repair @/model @/", "--text @/text.txt --steps 5",
+      "model.safetensors" },
+    { "repair @/model @/", "--text @/text.txt --steps 5 --paper",
+      "model.safetensors" },
+};
+
+static void run_with(int i, const char *name, const char *threads)
+{
+    char words[512];
+
+    snprintf(words, sizeof words, "%s%s %s --threads %s",
+             deterministic[i].before, name, deterministic[i].after, threads);
+    ck_assert_msg(frame_run(words) == OK, "%s", frame_err);
+}
+
+START_TEST(the_bits_do_not_depend_on_the_number_of_threads)
+{
+    char one[64];
+    char three[64];
+
+    run_with(_i, "one", "1");
+    run_with(_i, "three", "3");
+    snprintf(one, sizeof one, "one/%s", deterministic[_i].file);
+    snprintf(three, sizeof three, "three/%s", deterministic[_i].file);
+    ck_assert(frame_same(one, three));
+}
+END_TEST
+
+START_TEST(eval_gives_the_same_digits_with_any_number_of_threads)
+{
+    json_t *one;
+    json_t *three;
+
+    ck_assert_int_eq(frame_run("eval @/model --text @/test.txt --threads 1 "
+                               "--base @/model --precision rtn3 --json "
+                               "@/one.json"),
+                     OK);
+    ck_assert_int_eq(frame_run("eval @/model --text @/test.txt --threads 3 "
+                               "--base @/model --precision rtn3 --json "
+                               "@/three.json"),
+                     OK);
+    one = json_object_get(figures("one.json"), "precisions");
+    three = json_object_get(figures("three.json"), "precisions");
+    json_object_del(json_object_get(one, "rtn3"), "seconds");
+    json_object_del(json_object_get(three, "rtn3"), "seconds");
+    ck_assert(json_equal(one, three));
+}
+END_TEST
+
+START_TEST(a_converted_model_is_the_same_model)
+{
+    ck_assert_int_eq(frame_run("convert @/model @/copy"), OK);
+    ck_assert_int_eq(frame_run("convert @/copy @/again"), OK);
+    ck_assert(frame_same("copy/model.safetensors", "again/model.safetensors"));
+    ck_assert(frame_same("copy/tokenizer.json", "model/tokenizer.json"));
+    ck_assert(frame_same("copy/config.json", "model/config.json"));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("cli");
+    TCase *cases = tcase_create("commands");
+
+    tcase_add_checked_fixture(cases, frame_open, frame_close);
+    tcase_set_timeout(cases, 60);
+    tcase_add_loop_test(cases,
+                        a_usage_error_is_status_2_and_says_what_is_expected,
+                        0, (int)(sizeof usage_errors / sizeof *usage_errors));
+    tcase_add_loop_test(cases, a_failure_is_status_1_and_names_the_file, 0,
+                        (int)(sizeof failures / sizeof *failures));
+    tcase_add_loop_test(cases, each_command_has_help, 0, 6);
+    tcase_add_test(cases, info_tells_the_shape_of_a_model);
+    tcase_add_test(cases, eval_gives_every_precision_with_equal_counts);
+    tcase_add_test(cases, attack_reaches_the_ratio_that_it_reports);
+    tcase_add_test(cases, repair_measures_before_after_and_the_anchor);
+    tcase_add_test(cases,
+                   a_repair_without_a_clean_anchor_says_so_and_reports_null);
+    tcase_add_test(cases, measuring_on_the_training_text_is_flagged);
+    tcase_add_loop_test(cases, the_bits_do_not_depend_on_the_number_of_threads,
+                        0,
+                        (int)(sizeof deterministic / sizeof *deterministic));
+    tcase_add_test(cases,
+                   eval_gives_the_same_digits_with_any_number_of_threads);
+    tcase_add_test(cases, a_converted_model_is_the_same_model);
+    suite_add_tcase(suite, cases);
+    return run_suite(suite);
+}
