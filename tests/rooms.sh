@@ -47,6 +47,11 @@ for room in */; do
     done
 done
 
+# A file is found by its name alone, in messages, backtraces and archives.
+checks=$((checks + 1))
+twice=$(find . -name '*.[ch]' | sed 's|.*/||' | sort | uniq -d)
+[ -z "$twice" ] || wrong "not the only files of their names:" $twice
+
 # One home for each of these.
 home()
 {

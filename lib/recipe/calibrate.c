@@ -16,7 +16,7 @@
 #include "model/model.h"
 #include "noise/noise.h"
 #include "noise/sigma_fit.h"
-#include "recipe/text.h"
+#include "recipe/scored_text.h"
 #include "tensor/run.h"
 
 enum { BRACKET_EVALUATIONS = 20, FIT_POINTS = 4, SECANT_STEPS = 5 };

@@ -5,7 +5,7 @@
 
 #include "core/context.h"
 #include "model/model.h"
-#include "recipe/text.h"
+#include "recipe/scored_text.h"
 
 qrb_status qrb_evaluate_text(qrb_model *model, qrb_model *base,
                              const int32_t *tokens, size_t count,

@@ -1,7 +1,7 @@
 /* A text cut into windows and scored as often as wanted: buffers are made
  * once, for calibrations that evaluate the same text again and again. */
-#ifndef QRB_RECIPE_TEXT_H
-#define QRB_RECIPE_TEXT_H
+#ifndef QRB_RECIPE_SCORED_TEXT_H
+#define QRB_RECIPE_SCORED_TEXT_H
 
 #include "recipe/scorer.h"
 

@@ -4,7 +4,7 @@
  * once; neighbours of one length share a batch.  Where logits are held the
  * batch is made smaller until they stay below a fixed number of bytes.
  * O(batch * context) memory beside the scorer's. */
-#include "recipe/text.h"
+#include "recipe/scored_text.h"
 
 #include <string.h>
 
