@@ -2,9 +2,10 @@
 # Every public header compiles alone, without a warning, as C11 and as C++11,
 # and has nothing in it whose size another compiler may choose differently.
 #
-# usage: tests/headers.sh INCLUDE_DIR
+# usage: tests/headers.sh INCLUDE_DIR VERSION_SCRIPT
 set -eu
 include=$1
+map=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -57,5 +58,18 @@ if "${CC:-cc}" -std=c11 -I"$include" -fsyntax-only -Wpadded "$work/padding.c" \
     2>&1 | grep 'padding struct size'; then
     wrong "a public struct ends in padding"
 fi
+# What the headers declare is what the version script exports.
+checks=$((checks + 1))
+for header in "$include"/qrobust/*.h; do
+    printf '#include <qrobust/%s>\n' "${header##*/}"
+done >"$work/all.c"
+"${CC:-cc}" -std=c11 -I"$include" -E -P "$work/all.c" | tr '\n' ' ' |
+    tr ';' '\n' | sed -n 's/.*visibility("default"))) *//p' |
+    sed 's/ *(.*//; s/.*[ *]//' | sort -u >"$work/declared"
+sed -n 's/^ *\(qrb_[a-z0-9_]*\);$/\1/p' "$map" | sort >"$work/listed"
+cmp -s "$work/declared" "$work/listed" || {
+    diff "$work/declared" "$work/listed" || true
+    wrong "< is declared with QRB_API, > is listed in $map"
+}
 echo "headers: $checks checks, $failed failures"
 [ "$checks" -gt 10 ] && [ "$failed" -eq 0 ]
