@@ -1066,6 +1066,32 @@ START_TEST(a_restore_is_whole_whichever_call_of_the_host_fails)
 }
 END_TEST
 
+/* Another code at each call. */
+static void count_down(struct mock_host *mock, enum mock_callback callback)
+{
+    (void)callback;
+    mock->fail_code = -(int)mock->calls;
+}
+
+START_TEST(the_first_failure_is_the_one_that_is_told)
+{
+    const qrb_filter all = { sizeof all, QRB_FILTER_ALL, NULL };
+    qrb_snapshot *snapshot = NULL;
+
+    ASSERT_OK(ctx, qrb_snapshot_create(host->model, &all, &snapshot));
+    host->inside = count_down;
+    host->fail_at = 2;
+    host->fail_many = 100;
+    ASSERT_FAILS(ctx, qrb_snapshot_restore(snapshot), QRB_E_CALLBACK,
+                 "returned -2");
+    ck_assert_int_eq(qrb_context_callback_code(ctx), -2);
+    ck_assert_uint_eq(host->calls, MOCK_PARAMETERS);
+    host->inside = NULL;
+    host->fail_at = 0;
+    qrb_snapshot_destroy(snapshot);
+}
+END_TEST
+
 START_TEST(a_snapshot_of_nothing_is_refused)
 {
     const qrb_filter none = { sizeof none, QRB_FILTER_ALL, "no such*" };
@@ -1215,6 +1241,7 @@ int main(void)
     tcase_add_test(test, a_snapshot_brings_back_every_bit);
     tcase_add_test(test, a_snapshot_leaves_other_weights_alone);
     tcase_add_test(test, a_restore_is_whole_whichever_call_of_the_host_fails);
+    tcase_add_test(test, the_first_failure_is_the_one_that_is_told);
     tcase_add_test(test, a_snapshot_of_nothing_is_refused);
     tcase_add_test(test, nothing_leaks_whichever_allocation_fails);
     suite_add_tcase(suite, test);

@@ -584,6 +584,36 @@ START_TEST(weights_are_unchanged_whichever_call_of_the_host_fails)
 }
 END_TEST
 
+/* Another code at each call. */
+static void count_down(struct mock_host *host, enum mock_callback callback)
+{
+    (void)callback;
+    host->fail_code = -(int)host->calls;
+}
+
+START_TEST(the_first_failure_is_the_one_that_is_told)
+{
+    struct bracket bracket = open_bracket();
+
+    bracket.host->inside = count_down;
+    bracket.host->fail_at = 3;
+    bracket.host->fail_many = 100;
+    ASSERT_FAILS(ctx, qrb_perturb_begin(bracket.attack), QRB_E_CALLBACK,
+                 "returned -3");
+    ck_assert_int_eq(qrb_context_callback_code(ctx), -3);
+    bracket.host->fail_at = 0;
+    ASSERT_OK(ctx, qrb_perturb_begin(bracket.attack));
+    bracket.host->calls = 0;
+    bracket.host->fail_at = 2;
+    ASSERT_FAILS(ctx, qrb_perturb_end(bracket.attack), QRB_E_CALLBACK,
+                 "returned -2");
+    ck_assert_int_eq(qrb_context_callback_code(ctx), -2);
+    ck_assert(mock_weights_equal(bracket.host, bracket.before));
+    bracket.host->inside = NULL;
+    close_bracket(&bracket);
+}
+END_TEST
+
 START_TEST(an_attack_for_good_is_whole_or_not_at_all)
 {
     struct bracket bracket = open_bracket();
@@ -893,8 +923,8 @@ START_TEST(decoupled_and_proximal_pulls_are_the_golden_ones)
     /* Without gradients there is nothing to compare the pull with. */
     ASSERT_OK(ctx, qrb_noise_add_grad(anchor, NULL));
     ck_assert_double_nan(qrb_anchor_gradient_ratio(anchor));
-    ASSERT_FAILS(ctx, qrb_noise_post_step(anchor, INFINITY),
-                 QRB_E_INVALID_ARG, "lr is");
+    ASSERT_FAILS(ctx, qrb_noise_post_step(anchor, INFINITY), QRB_E_INVALID_ARG,
+                 "lr is");
     qrb_noise_destroy(anchor);
     qrb_model_destroy(model);
 }
@@ -1236,6 +1266,7 @@ int main(void)
     tcase_add_test(attack, parameters_that_share_memory_are_restored);
     tcase_add_test(attack,
                    weights_are_unchanged_whichever_call_of_the_host_fails);
+    tcase_add_test(attack, the_first_failure_is_the_one_that_is_told);
     tcase_add_test(attack, an_attack_for_good_is_whole_or_not_at_all);
     tcase_add_test(attack, noises_that_make_no_sense_are_refused);
     suite_add_tcase(suite, attack);

@@ -185,7 +185,7 @@ const char *qrb_context_kernels(const qrb_context *ctx)
 qrb_status qrb__fail(qrb_context *ctx, qrb_status status, const char *format,
                      ...)
 {
-    char message[sizeof ctx->message]; /* arguments may point into the old */
+    char message[QRB__MESSAGE]; /* arguments may point into the old */
     va_list arguments;
 
     if (ctx == NULL)
@@ -215,10 +215,25 @@ qrb_status qrb__fail_callback(qrb_context *ctx, const char *name, int code)
                      code);
 }
 
+void qrb__failure_keep(const qrb_context *ctx, struct qrb__failure *out)
+{
+    out->callback_code = ctx->callback_code;
+    memcpy(out->message, ctx->message, sizeof out->message);
+}
+
+void qrb__failure_put_back(qrb_context *ctx, const struct qrb__failure *failure)
+{
+    while (atomic_flag_test_and_set(&ctx->failing))
+        ;
+    ctx->callback_code = failure->callback_code;
+    memcpy(ctx->message, failure->message, sizeof ctx->message);
+    atomic_flag_clear(&ctx->failing);
+}
+
 void qrb__log(qrb_context *ctx, enum qrb_log_level level, const char *format,
               ...)
 {
-    char line[512];
+    char line[QRB__MESSAGE];
     va_list arguments;
 
     if (ctx->options.log == NULL)

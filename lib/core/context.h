@@ -10,6 +10,8 @@
 
 #include "kernel/kernels.h"
 
+enum { QRB__MESSAGE = 512 }; /* bytes with its end */
+
 struct qrb_context {
     qrb_context_options options;
     struct qrb__kernels kernels;
@@ -18,7 +20,7 @@ struct qrb_context {
     pid_t owner;                  /* the process that made the context */
     atomic_flag failing;          /* held while code and message are noted */
     int32_t callback_code;
-    char message[512];
+    char message[QRB__MESSAGE];
     char blas[96]; /* qrb_context_blas(), once it was asked for */
 };
 
@@ -47,6 +49,16 @@ qrb_status qrb__fail(qrb_context *ctx, qrb_status status, const char *format,
 /* A callback of the host returned `code` < 0: note it, QRB_E_CALLBACK; or the
  * status that it passes on with QRB_CALLBACK_STATUS(). */
 qrb_status qrb__fail_callback(qrb_context *ctx, const char *name, int code);
+
+/* The code and message of a failure, kept while what must still be done (the
+ * host told of weights that were restored) may fail as well. */
+struct qrb__failure {
+    int32_t callback_code;
+    char message[QRB__MESSAGE];
+};
+void qrb__failure_keep(const qrb_context *ctx, struct qrb__failure *out);
+void qrb__failure_put_back(qrb_context *ctx,
+                           const struct qrb__failure *failure);
 
 void qrb__log(qrb_context *ctx, enum qrb_log_level level, const char *format,
               ...) QRB_PRINTF(3, 4);

@@ -79,6 +79,7 @@ out:
 
 qrb_status qrb_snapshot_restore(qrb_snapshot *snapshot)
 {
+    struct qrb__failure failure;
     qrb_status first = QRB_OK;
     qrb_context *ctx;
     qrb_status status;
@@ -104,9 +105,13 @@ qrb_status qrb_snapshot_restore(qrb_snapshot *snapshot)
     for (size_t i = 0; i < snapshot->count; i++) {
         status = qrb__model_weights_written(
             snapshot->model, snapshot->saved[i].parameter->index);
-        if (first == QRB_OK)
+        if (first == QRB_OK && status != QRB_OK) {
             first = status;
+            qrb__failure_keep(ctx, &failure);
+        }
     }
+    if (first != QRB_OK)
+        qrb__failure_put_back(ctx, &failure);
     return first;
 }
 

@@ -101,20 +101,20 @@ static qrb_status written(qrb_noise *noise, size_t i)
 
 qrb_status qrb__noise_written(qrb_noise *noise)
 {
+    struct qrb__failure failure;
     qrb_status first = QRB_OK;
-    int32_t code = 0;
 
     for (size_t i = 0; i < noise->binding.count; i++) {
         const qrb_status status = written(noise, i);
 
         if (first == QRB_OK && status != QRB_OK) {
             first = status;
-            code = noise->ctx->callback_code;
+            qrb__failure_keep(noise->ctx, &failure);
         }
     }
-    return first == QRB_OK
-               ? QRB_OK
-               : qrb__fail_callback(noise->ctx, "weights_written", code);
+    if (first != QRB_OK)
+        qrb__failure_put_back(noise->ctx, &failure);
+    return first;
 }
 
 void qrb__noise_unbind(qrb_noise *noise)
@@ -175,19 +175,20 @@ static qrb_status perturb(qrb_noise *noise)
         return status;
     }
     for (size_t i = 0; i < noise->binding.count; i++) {
-        int32_t code;
+        struct qrb__failure failure;
 
         status = written(noise, i);
         if (status == QRB_OK)
             continue;
         /* Those who heard of the change hear that it was taken back; what
          * they answer to that changes nothing. */
-        code = noise->ctx->callback_code;
+        qrb__failure_keep(noise->ctx, &failure);
         restore(noise);
         mark(noise, false);
         for (size_t told = 0; told <= i; told++)
             written(noise, told);
-        return qrb__fail_callback(noise->ctx, "weights_written", code);
+        qrb__failure_put_back(noise->ctx, &failure);
+        return status;
     }
     return QRB_OK;
 }
