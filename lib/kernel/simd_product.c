@@ -17,7 +17,7 @@
 #define ROWS 6
 #endif
 
-enum { BLOCK_K = 256, COLUMNS = 2 * LANES };
+enum { BLOCK_M = 128, BLOCK_K = 256, COLUMNS = 2 * LANES };
 
 /* One block of a product: what stays the same over its rows. */
 struct panel {
@@ -138,94 +138,155 @@ static const multiply_fn multiply[ROWS][2][2] = {
 #endif
 };
 
-/* All rows of a panel, in blocks of nearly equal height. */
-static void multiply_panel(const struct panel *panel, size_t m, size_t n,
-                           const float *a, float *c)
+/* Height of block `index` when m rows are cut as evenly as possible. */
+static inline size_t block_rows(size_t m, size_t index)
 {
     const size_t blocks = (m + ROWS - 1) / ROWS;
+
+    return m / blocks + (index < m % blocks);
+}
+
+/* All rows of a panel; a_packed [k, rows] for each block, or NULL. */
+static void multiply_panel(const struct panel *panel, size_t m, size_t n,
+                           const float *a, const float *a_packed, float *c)
+{
     const size_t vectors = n > LANES ? 2 : 1;
-    const int unit = panel->col_a == 1;
+    const int unit = a_packed == NULL && panel->col_a == 1;
+    struct panel block = *panel;
 
-    for (size_t block = 0, i = 0; block < blocks; block++) {
-        const size_t rows = m / blocks + (block < m % blocks);
+    for (size_t index = 0, i = 0; i < m; index++) {
+        const size_t rows = block_rows(m, index);
+        const float *from = a + i * panel->row_a;
 
-        multiply[rows - 1][vectors - 1][unit](
-            panel, a + i * panel->row_a, c + i * panel->row_c);
+        if (a_packed != NULL) {
+            block.col_a = rows;
+            from = a_packed + i * panel->k;
+        }
+        multiply[rows - 1][vectors - 1][unit](&block, from,
+                                              c + i * panel->row_c);
+        i += rows;
+    }
+}
+
+/* x [k, n], n <= LANES, becomes out [k, n], its rows `apart` floats apart.
+ * Whole vectors are stored, each over the end of the one before: LANES floats
+ * behind out are written, too. */
+static void pack_rows(const float *x, size_t row, size_t k, size_t n,
+                      float *out, size_t apart)
+{
+    const vec_mask mask = vec_first(n);
+
+    for (size_t p = 0; p < k; p++, x += row, out += apart)
+        vec_store(out, vec_load_masked(x, mask));
+}
+
+/* The same for x whose columns are dense, col apart. */
+static void pack_columns(const float *x, size_t col, size_t k, size_t n,
+                         float *out, size_t apart)
+{
+    for (size_t p = 0; p < k; p += LANES) {
+        const size_t steps = k - p < LANES ? k - p : (size_t)LANES;
+        const vec_mask mask = vec_first(steps);
+        vec rows[LANES];
+
+#pragma GCC unroll 16
+        for (size_t i = 0; i < LANES; i++)
+            rows[i] = i < n ? vec_load_masked(x + i * col + p, mask)
+                            : vec_set(0);
+        vec_transpose(rows);
+#pragma GCC unroll 16
+        for (size_t i = 0; i < LANES; i++)
+            if (i < steps)
+                vec_store(out + (p + i) * apart, rows[i]);
+    }
+}
+
+static void pack(const float *x, size_t row, size_t col, size_t k, size_t n,
+                 float *out, size_t apart)
+{
+    if (col == 1)
+        pack_rows(x, row, k, n, out, apart);
+    else
+        pack_columns(x, col, k, n, out, apart);
+}
+
+/* Blocks of A [m, k] one behind the other, each [k, rows]. */
+static void pack_a(const struct qrb__product *shape, const float *a, size_t m,
+                   size_t k, float *out)
+{
+    for (size_t index = 0, i = 0; i < m; index++) {
+        const size_t rows = block_rows(m, index);
+
+        pack(a + i * shape->row_a, shape->col_a, shape->row_a, k, rows,
+             out + i * k, rows);
         i += rows;
     }
 }
 
 /* B [k, n] becomes out [k, COLUMNS] with zeros behind its columns. */
-static void pack_rows(const float *b, size_t row_b, size_t k, size_t n,
-                      float *out)
+static void pack_b(const struct qrb__product *shape, const float *b, size_t k,
+                   size_t n, float *out)
 {
-    const vec_mask low = vec_first(n < LANES ? n : LANES);
-    const vec_mask high = vec_first(n > LANES ? n - LANES : 0);
-
-    for (size_t p = 0; p < k; p++, b += row_b, out += COLUMNS) {
-        vec_store(out, vec_load_masked(b, low));
-        if (n > LANES)
-            vec_store(out + LANES, vec_load_masked(b + LANES, high));
-    }
+    for (size_t j = 0; j < n; j += LANES)
+        pack(b + j * shape->col_b, shape->row_b, shape->col_b, k,
+             n - j < LANES ? n - j : (size_t)LANES, out + j, COLUMNS);
 }
 
-/* The same for B whose columns are dense, col_b apart. */
-static void pack_columns(const float *b, size_t col_b, size_t k, size_t n,
-                         float *out)
+/* Packing A costs about as much as multiplying it by 16 columns.  It pays
+ * where each step of k lies in another part of a page, for the prefetchers
+ * follow rows, and columns that are near each other, but not these. */
+static int worth_packing(const struct qrb__product *shape)
 {
-    for (size_t j = 0; j < n; j += LANES) {
-        for (size_t p = 0; p < k; p += LANES) {
-            const size_t steps = k - p < LANES ? k - p : (size_t)LANES;
-            const vec_mask mask = vec_first(steps);
-            vec rows[LANES];
+    return shape->row_a == 1 && shape->col_a >= 512 && shape->n > COLUMNS;
+}
 
-#pragma GCC unroll 16
-            for (size_t i = 0; i < LANES; i++)
-                rows[i] =
-                    j + i < n ? vec_load_masked(b + (j + i) * col_b + p, mask)
-                              : vec_set(0);
-            vec_transpose(rows);
-#pragma GCC unroll 16
-            for (size_t i = 0; i < LANES; i++)
-                if (i < steps)
-                    vec_store(out + (p + i) * COLUMNS + j, rows[i]);
+/* Rows [0, m) over one block of k; first: beta is still to be applied. */
+static void multiply_block(const struct qrb__product *shape, size_t m,
+                           size_t k, int first, const float *a,
+                           const float *b, float *c)
+{
+    _Alignas(64) float a_packed[BLOCK_M * BLOCK_K + LANES];
+    _Alignas(64) float b_packed[BLOCK_K * COLUMNS + LANES];
+    const int packs = worth_packing(shape);
+
+    if (packs)
+        pack_a(shape, a, m, k, a_packed);
+    for (size_t j = 0; j < shape->n; j += COLUMNS) {
+        const size_t left = shape->n - j;
+        const size_t n = left < COLUMNS ? left : (size_t)COLUMNS;
+        struct panel panel = { .k = k,
+                               .row_a = shape->row_a,
+                               .col_a = shape->col_a,
+                               .b = b + j * shape->col_b,
+                               .row_b = shape->row_b,
+                               .row_c = shape->row_c,
+                               .alpha = (float)shape->alpha,
+                               .beta = first ? (float)shape->beta : 1,
+                               .last = vec_first((n - 1) % LANES + 1) };
+
+        /* Rows far apart are packed for the same reason as columns of A. */
+        if (shape->col_b != 1 || n % LANES != 0 ||
+            (shape->row_b >= 512 && m > 3 * ROWS)) {
+            pack_b(shape, panel.b, k, n, b_packed);
+            panel.b = b_packed;
+            panel.row_b = COLUMNS;
         }
+        multiply_panel(&panel, m, n, a, packs ? a_packed : NULL, c + j);
     }
 }
 
 static void product(const struct qrb__product *shape, const float *a,
                     const float *b, float *c)
 {
-    _Alignas(64) float packed[BLOCK_K * COLUMNS];
+    for (size_t i = 0; i < shape->m; i += BLOCK_M) {
+        const size_t m = shape->m - i < BLOCK_M ? shape->m - i : BLOCK_M;
 
-    for (size_t p = 0; p == 0 || p < shape->k; p += BLOCK_K) {
-        const size_t k = shape->k - p < BLOCK_K ? shape->k - p : BLOCK_K;
-
-        for (size_t j = 0; j < shape->n; j += COLUMNS) {
-            const size_t n =
-                shape->n - j < COLUMNS ? shape->n - j : (size_t)COLUMNS;
-            const float *from = b + p * shape->row_b + j * shape->col_b;
-            struct panel panel = { .k = k,
-                                   .row_a = shape->row_a,
-                                   .col_a = shape->col_a,
-                                   .b = from,
-                                   .row_b = shape->row_b,
-                                   .row_c = shape->row_c,
-                                   .alpha = (float)shape->alpha,
-                                   .beta = p == 0 ? (float)shape->beta : 1,
-                                   .last = vec_first((n - 1) % LANES + 1) };
-
-            if (shape->col_b != 1) {
-                pack_columns(from, shape->col_b, k, n, packed);
-                panel.b = packed;
-                panel.row_b = COLUMNS;
-            } else if (n % LANES != 0) {
-                pack_rows(from, shape->row_b, k, n, packed);
-                panel.b = packed;
-                panel.row_b = COLUMNS;
-            }
-            multiply_panel(&panel, shape->m, n, a + p * shape->col_a, c + j);
-        }
+        /* Once at least: an empty sum is beta C. */
+        for (size_t p = 0; p == 0 || p < shape->k; p += BLOCK_K)
+            multiply_block(shape, m,
+                           shape->k - p < BLOCK_K ? shape->k - p : BLOCK_K,
+                           p == 0, a + i * shape->row_a + p * shape->col_a,
+                           b + p * shape->row_b, c + i * shape->row_c);
     }
 }
 

@@ -18,7 +18,7 @@ enum {
     TILE_M = 128,
     TILE_N = 512,
     TILE_MIN = 32, /* a multiple of the columns that kernels work on */
-    TILES = 32,
+    TILES = 8,
     BLAS_TILE = 512, /* the library packs both sides for each tile */
     BLAS_TILE_MIN = 256,
     BLAS_TILES = 8
@@ -48,12 +48,14 @@ static size_t half_of(size_t extent)
     return divide_up(divide_up(extent, 2), TILE_MIN) * TILE_MIN;
 }
 
-/* Measured: from here on packing A pays, which our own kernels do not. */
+/* Measured: below this our own kernels win, which read A where it lies; above
+ * it blocks for every level of the caches, which BLAS makes, win.  In double
+ * we have plain C only. */
 static bool is_large(const struct qrb__gemm *shape)
 {
-    if (shape->transpose_a)
-        return shape->m >= 256 && shape->n >= 128 && shape->k >= 256;
-    return shape->m >= 512 && shape->n >= 512 && shape->k >= 512;
+    const size_t least = QRB_REAL_BITS == 32 ? 512 : 16;
+
+    return shape->m >= least && shape->n >= least && shape->k >= least;
 }
 
 static void cut(struct products *work, size_t count)
