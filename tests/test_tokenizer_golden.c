@@ -1,10 +1,8 @@
 /* Ids of other implementations (tests/golden), on text of many scripts and on
  * text that is not UTF-8. */
-#include "harness.h"
+#include "tokenizers.h"
 
 #include <jansson.h>
-
-#include <qrobust/tokenizer.h>
 
 static qrb_context *ctx;
 static json_t *texts;
@@ -57,8 +55,9 @@ static char *text_bytes(const json_t *text, size_t *size_out)
     return bytes;
 }
 
-static void expect_ids(const qrb_tokenizer *tokenizer, const char *name,
-                       const char *bytes, size_t size, const json_t *expected)
+static void expect_golden_ids(const qrb_tokenizer *tokenizer, const char *name,
+                              const char *bytes, size_t size,
+                              const json_t *expected)
 {
     int32_t *ids = NULL;
     size_t count = 0;
@@ -90,7 +89,8 @@ static void expect_golden(const qrb_tokenizer *tokenizer, const char *name)
         size_t size;
         char *bytes = text_bytes(text, &size);
 
-        expect_ids(tokenizer, title, bytes, size, json_object_get(ids, title));
+        expect_golden_ids(tokenizer, title, bytes, size,
+                          json_object_get(ids, title));
         free(bytes);
     }
     json_decref(golden);
@@ -147,18 +147,6 @@ out:
     return text;
 }
 
-static qrb_tokenizer *open_text(const char *text)
-{
-    qrb_source source = QRB_SOURCE_INIT;
-    qrb_tokenizer *tokenizer = NULL;
-
-    source.buffer = text;
-    source.size = strlen(text);
-    ASSERT_OK(ctx,
-              qrb_tokenizer_open(ctx, &source, QRB_TOKENIZER_JSON, &tokenizer));
-    return tokenizer;
-}
-
 /* Decoding gives the very bytes back, unless the tokenizer changes them. */
 static void expect_round_trips(const qrb_tokenizer *tokenizer,
                                const char *except)
@@ -196,7 +184,7 @@ static void expect_recipe(const char *name)
 
     if (text == NULL)
         return;
-    tokenizer = open_text(text);
+    tokenizer = open_json(ctx, text);
     free(text);
     expect_golden(tokenizer, name);
     qrb_tokenizer_destroy(tokenizer);
@@ -239,7 +227,7 @@ START_TEST(gpt2_gives_every_byte_back)
 
     if (text == NULL)
         return;
-    tokenizer = open_text(text);
+    tokenizer = open_json(ctx, text);
     free(text);
     /* Special tokens decode to nothing. */
     expect_round_trips(tokenizer, "end of text inside");
@@ -254,7 +242,7 @@ START_TEST(byte_fallback_gives_the_ids_of_sentencepiece)
 {
     json_t *model = load_golden("sentencepiece-tokenizer");
     char *text = json_dumps(model, JSON_COMPACT);
-    qrb_tokenizer *tokenizer = open_text(text);
+    qrb_tokenizer *tokenizer = open_json(ctx, text);
 
     expect_golden(tokenizer, "sentencepiece");
     /* U+2581 is a space to such a tokenizer. */

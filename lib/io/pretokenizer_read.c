@@ -33,9 +33,8 @@ static qrb_status compile(qrb_context *ctx,
     if (settings == NULL)
         return qrb__fail(ctx, QRB_E_NO_MEMORY, "regular expression");
     pcre2_set_newline(settings, PCRE2_NEWLINE_LF);
-    *out =
-        pcre2_compile((PCRE2_SPTR)pattern, size,
-                      PCRE2_UTF | PCRE2_UCP | options, &error, &at, settings);
+    *out = pcre2_compile((PCRE2_SPTR)pattern, size, PCRE2_UTF | options, &error,
+                         &at, settings);
     pcre2_compile_context_free(settings);
     if (*out != NULL)
         return QRB_OK;
@@ -58,7 +57,7 @@ static qrb_status compile_pattern(qrb_context *ctx,
     status = qrb__pattern_translate(ctx, pattern, strlen(pattern), &translated);
     if (status == QRB_OK)
         status = compile(ctx, pretokenizer, translated.bytes, translated.used,
-                         0, &step->code);
+                         PCRE2_UCP, &step->code);
     qrb__bytes_free(ctx, &translated);
     return status;
 }

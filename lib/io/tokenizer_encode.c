@@ -35,6 +35,7 @@ struct encoding {
     size_t count;
     size_t size;
     size_t words;
+    size_t unknown_end; /* symbols of the word, if the last is unknown */
 };
 
 static qrb_status append(struct encoding *e, const int32_t *ids, size_t count)
@@ -59,13 +60,28 @@ static qrb_status append_token(void *user, int32_t id)
     return append(user, &id, 1);
 }
 
-/* The ids of bytes, one each; what has no token goes as U+FFFD, or as the
- * unknown token where the vocabulary does not spell that either. */
+/* The unknown token; neighbours are one where the tokenizer fuses them. */
+static void spell_unknown(struct encoding *e, size_t *count)
+{
+    if (!e->tokenizer->fuse_unk || *count == 0 || e->unknown_end != *count)
+        e->bpe.symbols[(*count)++] = e->tokenizer->unk;
+    e->unknown_end = *count;
+}
+
+/* Bytes that well-formed text never has. */
+static bool is_alien(unsigned char byte)
+{
+    return byte == 0xc0 || byte == 0xc1 || byte >= 0xf5;
+}
+
+/* The ids of bytes, one each.  Vocabularies made from text may lack those
+ * that text never has: they go as U+FFFD. */
 static qrb_status spell_bytes(struct encoding *e, const char *bytes,
                               size_t length, size_t *count)
 {
-    static const unsigned char stand_in[3] = { 0xef, 0xbf, 0xbd };
     const qrb_tokenizer *t = e->tokenizer;
+    const int32_t stand_in[3] = { t->byte_ids[0xef], t->byte_ids[0xbf],
+                                  t->byte_ids[0xbd] };
     qrb_status status;
 
     status = qrb__bpe_reserve(t->ctx, &e->bpe, *count, *count + 3 * length);
@@ -74,26 +90,25 @@ static qrb_status spell_bytes(struct encoding *e, const char *bytes,
 
         if (t->byte_ids[byte] >= 0) {
             e->bpe.symbols[(*count)++] = t->byte_ids[byte];
-        } else if (t->byte_ids[0xef] >= 0 && t->byte_ids[0xbf] >= 0 &&
-                   t->byte_ids[0xbd] >= 0) {
+        } else if (is_alien(byte) && stand_in[0] >= 0 && stand_in[1] >= 0 &&
+                   stand_in[2] >= 0) {
             for (size_t k = 0; k < 3; k++)
-                e->bpe.symbols[(*count)++] = t->byte_ids[stand_in[k]];
-        } else if (t->unk < 0) {
+                e->bpe.symbols[(*count)++] = stand_in[k];
+        } else if (t->unk >= 0) {
+            spell_unknown(e, count);
+        } else {
             status = qrb__fail(t->ctx, QRB_E_UNSUPPORTED,
                                "byte 0x%02X has no token, and there is no "
                                "unknown token",
                                byte);
-        } else if (!t->fuse_unk || *count == 0 ||
-                   e->bpe.symbols[*count - 1] != t->unk) {
-            e->bpe.symbols[(*count)++] = t->unk;
         }
     }
     return status;
 }
 
 /* A character that no token spells. */
-static qrb_status spell_unknown(struct encoding *e, const char *character,
-                                size_t length, size_t *count)
+static qrb_status spell_stranger(struct encoding *e, const char *character,
+                                 size_t length, size_t *count)
 {
     const qrb_tokenizer *t = e->tokenizer;
 
@@ -104,8 +119,7 @@ static qrb_status spell_unknown(struct encoding *e, const char *character,
                          "U+%04X has no token, and there is no unknown "
                          "token",
                          (unsigned)qrb__utf8_decode(character, length));
-    if (!t->fuse_unk || *count == 0 || e->bpe.symbols[*count - 1] != t->unk)
-        e->bpe.symbols[(*count)++] = t->unk;
+    spell_unknown(e, count);
     return QRB_OK;
 }
 
@@ -139,7 +153,7 @@ static qrb_status spell_characters(struct encoding *e, const char *word,
         if (id >= 0)
             e->bpe.symbols[(*count)++] = id;
         else
-            status = spell_unknown(e, character, length, count);
+            status = spell_stranger(e, character, length, count);
     }
     return status;
 }
@@ -193,6 +207,7 @@ static qrb_status encode_word(struct encoding *e, const char *word, size_t size,
     int32_t whole = -1;
 
     *count = 0;
+    e->unknown_end = 0;
     if (broken && t->pretokenizer.byte_level) {
         status = qrb__bytes_append(t->ctx, &raw, word, size);
         if (status == QRB_OK)
