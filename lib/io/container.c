@@ -1,219 +1,14 @@
-/* Reading containers.  The digest of the table is checked before anything in
- * it is looked at, and every length is still compared with what is there: a
- * digest keeps out accidents, not forgers. */
-#include "io/container.h"
+/* Reading containers: every byte of the file is checked when it is opened, so
+ * that its user may overwrite what it has with what it reads. */
+#include "io/container_table.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-#include "io/bytes.h"
 #include "io/container_layout.h"
 #include "io/name.h"
 #include "io/sha256.h"
-#include "io/source.h"
 
 enum { BLOCK = 1 << 16 };
-
-struct entry {
-    const char *name;
-    uint64_t offset;
-    uint64_t size;
-    const unsigned char *digest; /* [QRB__SHA256_SIZE], in the table */
-};
-
-struct qrb__container {
-    qrb_context *ctx;
-    struct qrb__source *source;
-    unsigned char *table;
-    char *names;           /* each with its NUL */
-    struct entry *entries; /* [count], in the order of writing */
-    struct entry *by_name; /* [count], in order of names */
-    size_t count;
-    uint32_t version;
-};
-
-/* What the fixed part says, checked. */
-struct head {
-    uint32_t version;
-    uint32_t sections;
-    size_t table;
-};
-
-static qrb_status check_head(qrb_context *ctx, const struct qrb__source *source,
-                             const unsigned char *bytes, uint32_t kind,
-                             uint32_t max_version, struct head *head)
-{
-    const char *name = qrb__source_name(source);
-    const uint64_t size = qrb__source_size(source);
-    const uint32_t layout = qrb__load_u32(bytes + QRB__AT_LAYOUT);
-    const uint64_t table = qrb__load_u64(bytes + QRB__AT_TABLE);
-
-    if (memcmp(bytes, QRB__CONTAINER_MAGIC, QRB__AT_LAYOUT) != 0)
-        return qrb__fail(ctx, QRB_E_FORMAT,
-                         "%s does not begin with \"" QRB__CONTAINER_MAGIC "\"",
-                         name);
-    if (layout != QRB__CONTAINER_LAYOUT)
-        return qrb__fail(ctx, QRB_E_UNSUPPORTED,
-                         "%s: layout %u; only %d is known", name, layout,
-                         QRB__CONTAINER_LAYOUT);
-    if (qrb__load_u32(bytes + QRB__AT_KIND) != kind)
-        return qrb__fail(ctx, QRB_E_FORMAT, "%s: kind %u, expected %u", name,
-                         qrb__load_u32(bytes + QRB__AT_KIND), kind);
-    head->version = qrb__load_u32(bytes + QRB__AT_VERSION);
-    if (head->version > max_version)
-        return qrb__fail(ctx, QRB_E_UNSUPPORTED,
-                         "%s: content version %u; at most %u is known", name,
-                         head->version, max_version);
-    if (qrb__load_u64(bytes + QRB__AT_SIZE) != size)
-        return qrb__fail(
-            ctx, QRB_E_FORMAT, "%s: %llu bytes, expected %llu", name,
-            (unsigned long long)size,
-            (unsigned long long)qrb__load_u64(bytes + QRB__AT_SIZE));
-    if (size < QRB__HEAD_SIZE + QRB__SHA256_SIZE ||
-        table > size - QRB__HEAD_SIZE - QRB__SHA256_SIZE ||
-        table > QRB__MAX_TABLE)
-        return qrb__fail(ctx, QRB_E_FORMAT,
-                         "%s: a table of %llu bytes in a file of %llu", name,
-                         (unsigned long long)table, (unsigned long long)size);
-    head->table = (size_t)table;
-    head->sections = qrb__load_u32(bytes + QRB__AT_COUNT);
-    if (head->sections > QRB__CONTAINER_MAX_SECTIONS ||
-        head->sections > table / QRB__ENTRY_SIZE)
-        return qrb__fail(ctx, QRB_E_FORMAT,
-                         "%s: %u sections in a table of %zu bytes", name,
-                         head->sections, head->table);
-    return QRB_OK;
-}
-
-/* Head, table and their digest into container->table. */
-static qrb_status load_table(struct qrb__container *container, uint32_t kind,
-                             uint32_t max_version, struct head *head)
-{
-    qrb_context *ctx = container->ctx;
-    const char *name = qrb__source_name(container->source);
-    unsigned char bytes[QRB__HEAD_SIZE];
-    unsigned char digest[QRB__SHA256_SIZE];
-    struct qrb__sha256 hash;
-    qrb_status status;
-
-    if (qrb__source_size(container->source) < QRB__HEAD_SIZE)
-        return qrb__fail(
-            ctx, QRB_E_FORMAT, "%s has %llu bytes, too few for a container",
-            name, (unsigned long long)qrb__source_size(container->source));
-    status = qrb__source_read(container->source, 0, bytes, QRB__HEAD_SIZE);
-    if (status == QRB_OK)
-        status =
-            check_head(ctx, container->source, bytes, kind, max_version, head);
-    if (status != QRB_OK)
-        return status;
-    container->table = qrb__alloc_array(ctx, head->table + QRB__SHA256_SIZE, 1);
-    if (container->table == NULL)
-        return qrb__fail(ctx, QRB_E_NO_MEMORY, "table of %s", name);
-    status = qrb__source_read(container->source, QRB__HEAD_SIZE,
-                              container->table, head->table + QRB__SHA256_SIZE);
-    if (status != QRB_OK)
-        return status;
-    qrb__sha256_begin(&hash);
-    qrb__sha256_add(&hash, bytes, QRB__HEAD_SIZE);
-    qrb__sha256_add(&hash, container->table, head->table);
-    qrb__sha256_end(&hash, digest);
-    if (memcmp(digest, container->table + head->table, sizeof digest) != 0)
-        return qrb__fail(ctx, QRB_E_FORMAT,
-                         "%s is damaged: its table does not match its digest",
-                         name);
-    return QRB_OK;
-}
-
-/* One entry at `at` of the table; *next_out is where the next one begins. */
-static qrb_status parse_entry(struct qrb__container *container, size_t table,
-                              size_t at, char *name, struct entry *entry,
-                              size_t *next_out)
-{
-    const char *file = qrb__source_name(container->source);
-    size_t length;
-
-    if (table - at < QRB__ENTRY_SIZE)
-        return qrb__fail(container->ctx, QRB_E_FORMAT,
-                         "%s: the table ends inside an entry", file);
-    length = qrb__load_u32(container->table + at);
-    if (length > QRB__NAME_MAX || length > table - at - QRB__ENTRY_SIZE)
-        return qrb__fail(container->ctx, QRB_E_FORMAT,
-                         "%s: a name of %zu bytes", file, length);
-    memcpy(name, container->table + at + 4, length);
-    name[length] = '\0';
-    if (strlen(name) != length)
-        return qrb__fail(container->ctx, QRB_E_FORMAT,
-                         "%s: a section's name holds NUL", file);
-    at += 4 + length;
-    entry->name = name;
-    entry->offset = qrb__load_u64(container->table + at);
-    entry->size = qrb__load_u64(container->table + at + 8);
-    entry->digest = container->table + at + 16;
-    *next_out = at + 16 + QRB__SHA256_SIZE;
-    return qrb__name_check(container->ctx, name, file);
-}
-
-static int compare_names(const void *a, const void *b)
-{
-    const struct entry *x = a;
-    const struct entry *y = b;
-
-    return strcmp(x->name, y->name);
-}
-
-static qrb_status index_names(struct qrb__container *container)
-{
-    const size_t count = container->count;
-
-    container->by_name =
-        qrb__alloc_array(container->ctx, count, sizeof *container->by_name);
-    if (container->by_name == NULL)
-        return qrb__fail(container->ctx, QRB_E_NO_MEMORY, "index of %zu names",
-                         count);
-    memcpy(container->by_name, container->entries,
-           count * sizeof *container->entries);
-    qsort(container->by_name, count, sizeof *container->by_name, compare_names);
-    for (size_t i = 1; i < count; i++)
-        if (strcmp(container->by_name[i - 1].name,
-                   container->by_name[i].name) == 0)
-            return qrb__fail(container->ctx, QRB_E_FORMAT,
-                             "%s: two sections have one name",
-                             qrb__source_name(container->source));
-    return QRB_OK;
-}
-
-static qrb_status parse_table(struct qrb__container *container,
-                              const struct head *head)
-{
-    size_t at = 0;
-    size_t used = 0;
-
-    if (head->sections > 0) {
-        container->entries = qrb__alloc_array(container->ctx, head->sections,
-                                              sizeof *container->entries);
-        container->names = qrb__alloc_array(container->ctx, head->table, 1);
-        if (container->entries == NULL || container->names == NULL)
-            return qrb__fail(container->ctx, QRB_E_NO_MEMORY,
-                             "%u sections of %s", head->sections,
-                             qrb__source_name(container->source));
-    }
-    for (size_t i = 0; i < head->sections; i++) {
-        char *name = container->names + used;
-        const qrb_status status = parse_entry(container, head->table, at, name,
-                                              &container->entries[i], &at);
-
-        if (status != QRB_OK)
-            return status;
-        used += strlen(name) + 1;
-    }
-    container->count = head->sections;
-    container->version = head->version;
-    if (at != head->table)
-        return qrb__fail(container->ctx, QRB_E_FORMAT,
-                         "%s: %zu bytes of the table are left over",
-                         qrb__source_name(container->source), head->table - at);
-    return container->count == 0 ? QRB_OK : index_names(container);
-}
 
 static qrb_status check_zeros(struct qrb__container *container, uint64_t begin,
                               uint64_t end)
@@ -233,7 +28,8 @@ static qrb_status check_zeros(struct qrb__container *container, uint64_t begin,
 }
 
 static qrb_status check_digest(struct qrb__container *container,
-                               const struct entry *entry, unsigned char *block)
+                               const struct qrb__container_entry *entry,
+                               unsigned char *block)
 {
     unsigned char digest[QRB__SHA256_SIZE];
     char shown[QRB__NAME_SHOWN];
@@ -262,11 +58,10 @@ static qrb_status check_digest(struct qrb__container *container,
 
 /* The sections follow each other on the next multiple of the alignment and
  * fill the file. */
-static qrb_status check_sections(struct qrb__container *container,
-                                 const struct head *head)
+static qrb_status check_sections(struct qrb__container *container)
 {
     const uint64_t size = qrb__source_size(container->source);
-    uint64_t end = QRB__HEAD_SIZE + head->table + QRB__SHA256_SIZE;
+    uint64_t end = QRB__HEAD_SIZE + container->table_size + QRB__SHA256_SIZE;
     char shown[QRB__NAME_SHOWN];
     unsigned char *block = qrb__alloc_array(container->ctx, BLOCK, 1);
     qrb_status status = QRB_OK;
@@ -274,7 +69,7 @@ static qrb_status check_sections(struct qrb__container *container,
     if (block == NULL)
         return qrb__fail(container->ctx, QRB_E_NO_MEMORY, "%d bytes", BLOCK);
     for (size_t i = 0; i < container->count && status == QRB_OK; i++) {
-        const struct entry *entry = &container->entries[i];
+        const struct qrb__container_entry *entry = &container->entries[i];
         const uint64_t begin = qrb__container_aligned(end);
 
         if (begin < end || entry->offset != begin || begin > size ||
@@ -322,7 +117,6 @@ qrb_status qrb__container_open(qrb_context *ctx, const qrb_source *source,
 {
     struct qrb__container *container =
         qrb__alloc_array(ctx, 1, sizeof *container);
-    struct head head = { 0, 0, 0 };
     qrb_status status;
 
     *out = NULL;
@@ -331,11 +125,9 @@ qrb_status qrb__container_open(qrb_context *ctx, const qrb_source *source,
     container->ctx = ctx;
     status = qrb__source_open(ctx, source, &container->source);
     if (status == QRB_OK)
-        status = load_table(container, kind, max_version, &head);
+        status = qrb__container_table(container, kind, max_version);
     if (status == QRB_OK)
-        status = parse_table(container, &head);
-    if (status == QRB_OK)
-        status = check_sections(container, &head);
+        status = check_sections(container);
     if (status == QRB_OK) {
         *out = container;
         container = NULL;
@@ -370,21 +162,11 @@ const char *qrb__container_name(const struct qrb__container *container,
     return index < container->count ? container->entries[index].name : NULL;
 }
 
-static const struct entry *find_entry(const struct qrb__container *container,
-                                      const char *name)
-{
-    const struct entry wanted = { .name = name };
-
-    if (container->count == 0)
-        return NULL;
-    return bsearch(&wanted, container->by_name, container->count,
-                   sizeof *container->by_name, compare_names);
-}
-
 bool qrb__container_find(const struct qrb__container *container,
                          const char *name, uint64_t *size_out)
 {
-    const struct entry *entry = find_entry(container, name);
+    const struct qrb__container_entry *entry =
+        qrb__container_lookup(container, name);
 
     if (entry != NULL)
         *size_out = entry->size;
@@ -394,7 +176,8 @@ bool qrb__container_find(const struct qrb__container *container,
 qrb_status qrb__container_read(const struct qrb__container *container,
                                const char *name, void *out, size_t size)
 {
-    const struct entry *entry = find_entry(container, name);
+    const struct qrb__container_entry *entry =
+        qrb__container_lookup(container, name);
     char shown[QRB__NAME_SHOWN];
 
     if (entry == NULL)

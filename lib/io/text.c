@@ -1,4 +1,4 @@
-/* Growing text.  Appending is O(1) amortised: the buffer doubles. */
+/* Growing text: appending is O(1) amortised. */
 #include "io/text.h"
 
 #include <math.h>
@@ -7,30 +7,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/growing.h"
+
 void qrb__text_append(struct qrb__text *text, const char *bytes, size_t size)
 {
     size_t needed;
-    size_t capacity = text->capacity;
-    char *grown;
+    char *grown = NULL;
 
-    if (text->failed || !qrb__add_size(text->size, size, &needed) ||
-        !qrb__add_size(needed, 1, &needed)) {
+    if (text->failed)
+        return;
+    if (qrb__add_size(text->size, size, &needed) &&
+        qrb__add_size(needed, 1, &needed))
+        grown = qrb__grow(text->ctx, text->bytes, &text->capacity, text->size,
+                          needed, 1);
+    if (grown == NULL) {
         text->failed = true;
         return;
     }
-    if (needed > capacity) {
-        capacity = capacity > SIZE_MAX / 2 ? needed : 2 * capacity;
-        if (capacity < needed)
-            capacity = needed < 256 ? 256 : needed;
-        grown =
-            qrb__grow_array(text->ctx, text->bytes, text->size, capacity, 1);
-        if (grown == NULL) {
-            text->failed = true;
-            return;
-        }
-        text->bytes = grown;
-        text->capacity = capacity;
-    }
+    text->bytes = grown;
     if (size > 0)
         memcpy(text->bytes + text->size, bytes, size);
     text->size += size;
