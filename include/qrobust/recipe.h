@@ -11,8 +11,8 @@ QRB_BEGIN_DECLS
 /* Start from QRB_EVALUATE_OPTIONS_INIT. */
 typedef struct qrb_evaluate_options {
     size_t struct_size;
-    size_t context; /* tokens a window; default 512 */
-    size_t stride;  /* of sliding windows; default 256 */
+    size_t context; /* tokens a window, at least 2; default 512 */
+    size_t stride;  /* of sliding windows, 1..context - 1; default 256 */
     size_t batch;   /* windows a batch at most; default 8 */
     uint32_t mode;  /* enum qrb_window_mode; default sliding */
     int32_t bos;    /* token that opens each llama.cpp window; -1: none */
@@ -22,29 +22,64 @@ typedef struct qrb_evaluate_options {
     { sizeof(qrb_evaluate_options), 512, 256, 8, QRB_WINDOW_SLIDING, -1 }
 
 /**
- * Perplexity of a model on a text, and with a base model KL and top-1
- * agreement (methods 6.3).  Both models see the same windows.
+ * Perplexity of a model on a text, exp of the mean negative log-likelihood of
+ * its scored tokens, and with a base model KL and top-1 agreement at the same
+ * positions (methods 4.6 and 6.3).  qrb_window_at() says which tokens are
+ * scored; each is scored once.  Windows that the host calls unusable are left
+ * out: `scored` counts what was not.
  *
- * @param model  takes token batches
- * @param base   NULL: perplexity only
- * @param tokens [count]; the first is context and never scored
+ * Figures do not depend on the number of threads, nor on `batch` where the
+ * host's do not.  Models are put into QRB_MODE_EVAL and left in it; passes in
+ * force are used.  Where logits are needed, fewer windows share a batch if
+ * those of `batch` would take more than 256 MiB.
+ *
+ * @param model  takes token batches, and has token_nll or logits
+ * @param base   takes token batches and has logits over the same vocabulary,
+ *               as the model must then; the model itself where the host has
+ *               select_model, which is called with QRB_PASS_BASE and
+ *               QRB_PASS_QUANTIZED for each batch and with QRB_PASS_STUDENT at
+ *               the end; NULL: perplexity only
+ * @param tokens [count], each below the vocabulary; the first is context and
+ *               never scored
+ * @param options NULL: the defaults
+ * @param out    set struct_size first; untouched on failure
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, an option out of its range, a token
+ *         outside the vocabulary); QRB_E_SHAPE (nothing to score, such as no
+ *         whole window in llama.cpp mode; vocabularies that differ);
+ *         QRB_E_UNSUPPORTED (callbacks that are not there); QRB_E_NOT_FINITE
+ *         (no window could be scored); QRB_E_CALLBACK; QRB_E_CANCELLED;
+ *         QRB_E_NO_MEMORY; QRB_E_REENTRANT
  */
 QRB_API qrb_status qrb_evaluate_text(qrb_model *model, qrb_model *base,
                                      const int32_t *tokens, size_t count,
                                      const qrb_evaluate_options *options,
                                      qrb_metric_result *out);
 
-/** The same over the batches of the host's evaluation stream. */
+/**
+ * The same over the batches of the host's evaluation stream, from index 0 to
+ * its end; compared with the base where the host has logits and select_model.
+ *
+ * @param out set struct_size first; untouched on failure
+ * @return as qrb_evaluate_text(); QRB_E_SHAPE (the stream scored nothing);
+ *         QRB_E_UNSUPPORTED (no `batch`)
+ */
 QRB_API qrb_status qrb_evaluate_batches(qrb_model *model,
                                         qrb_metric_result *out);
 
 /**
  * Perplexity of each prompt on its own, exp of the mean over its tokens but
- * the first; NaN for prompts of fewer than two tokens.
+ * the first (methods 4.6); NaN for prompts of fewer than two tokens and for
+ * those that the host cannot use.  A figure does not depend on the other
+ * prompts.
  *
- * @param tokens         all prompts one after another
+ * @param tokens         all prompts one after another, each token below the
+ *                       vocabulary
  * @param lengths        [prompts]
- * @param perplexity_out [prompts]
+ * @param perplexity_out [prompts], untouched on failure
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, a token outside the vocabulary:
+ *         the message names prompt and token); QRB_E_SHAPE (no prompt);
+ *         QRB_E_UNSUPPORTED; QRB_E_CALLBACK; QRB_E_CANCELLED;
+ *         QRB_E_NO_MEMORY; QRB_E_REENTRANT
  */
 QRB_API qrb_status qrb_evaluate_prompts(qrb_model *model,
                                         const int32_t *tokens,
@@ -53,9 +88,19 @@ QRB_API qrb_status qrb_evaluate_prompts(qrb_model *model,
 
 /**
  * Fake-quantize the weights that a filter selects, in place; undo it with a
- * snapshot taken before.  On failure no weight is changed.
+ * snapshot taken before.  Rows are outputs: what is stored [in, out]
+ * (QRB_PARAM_TRANSPOSED) is seen transposed, and filters of a convolution with
+ * the axes behind the first as one.  The weights get the bits that
+ * qrb_quantizer_fake() gives each; on failure none is changed.  Memory is one
+ * copy of the selected weights.
  *
  * @param filter NULL: every matrix inside blocks
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, or nothing is selected);
+ *         QRB_E_SHAPE (a vector, or no multiple of the group's size: the
+ *         message names the tensor); QRB_E_NOT_FINITE (names the tensor);
+ *         QRB_E_STATE (a weight is perturbed); QRB_E_CALLBACK
+ *         (weights_written); QRB_E_CANCELLED; QRB_E_NO_MEMORY;
+ *         QRB_E_REENTRANT
  */
 QRB_API qrb_status qrb_fake_quantize(qrb_model *model,
                                      const qrb_quantizer *quantizer,
@@ -65,9 +110,10 @@ QRB_API qrb_status qrb_fake_quantize(qrb_model *model,
 typedef struct qrb_calibrate_options {
     size_t struct_size;
     double ratio;       /* target perplexity ratio, > 1; default 1.2 */
-    double tolerance;   /* of the ratio; default 0.01 */
+    double tolerance;   /* of the ratio, in (0, 1); default 0.01 */
     uint64_t seed;      /* of the draw that is written; default 0 */
-    size_t search_seeds; /* draws averaged while searching; default 3 */
+    size_t search_seeds; /* draws seed, seed + 1, ... that are averaged while
+                            searching; default 3 */
     qrb_evaluate_options evaluate;
 } qrb_calibrate_options;
 
@@ -82,27 +128,37 @@ typedef struct qrb_calibrate_result {
     double achieved_ratio; /* of the draw with the options' seed */
     double slope;          /* a of log r = a sigma^2 + b */
     double intercept;      /* b */
-    uint64_t evaluations;
+    uint64_t evaluations;  /* of the whole text */
 } qrb_calibrate_result;
 
 /**
- * Find the sigma at which an attack raises perplexity by a ratio (methods
- * 4.3), and leave the attack set to it and to the options' seed.  Weights are
- * as before when it returns.
+ * Find the sigma at which an attack raises perplexity by a ratio r, and leave
+ * the attack set to it and to the options' seed (methods 4.3; Anchor-Guided
+ * Repair, threat model): double sigma until r is in [1.2, 2], fit log r =
+ * a sigma^2 + b at four fractions of it, solve, correct by secants, and
+ * correct once more on the very draw that will be written.  Perplexities of
+ * the perturbed and of the unperturbed model come from the same evaluation.
  *
- * @param attack bound to the model
- * @return QRB_OK; QRB_E_INVALID_ARG; QRB_E_NOT_FINITE (perplexity of the
- *         unperturbed model); QRB_E_STATE (the ratio was not met within the
- *         tolerance: the message says how near it came); QRB_E_CALLBACK;
- *         QRB_E_CANCELLED
+ * Weights are as before when it returns, whatever it returns.  The result does
+ * not depend on the number of threads.
+ *
+ * @param attack  bound to the model; on failure set as it was
+ * @param tokens  [count], as of qrb_evaluate_text()
+ * @param options NULL: the defaults
+ * @param out     may be NULL; untouched on failure
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, an option out of its range, no
+ *         attack on this model); QRB_E_NOT_FINITE (the unperturbed model
+ *         cannot score all of the text); QRB_E_STATE (noise has no effect, or
+ *         the ratio was not met within the tolerance: the message says how
+ *         near it came); the others as qrb_evaluate_text()
  */
 QRB_API qrb_status qrb_attack_calibrate(qrb_model *model, qrb_noise *attack,
                                         const int32_t *tokens, size_t count,
                                         const qrb_calibrate_options *options,
                                         qrb_calibrate_result *out);
 
-/* Start from QRB_REPAIR_OPTIONS_INIT (recommended, measured) or
- * QRB_REPAIR_OPTIONS_PAPER (as printed). */
+/* Start from QRB_REPAIR_OPTIONS_INIT (recommended, measured: docs/results.md)
+ * or QRB_REPAIR_OPTIONS_PAPER (as printed). */
 typedef struct qrb_repair_options {
     size_t struct_size;
     qrb_trainer_options trainer;
@@ -133,11 +189,32 @@ typedef struct qrb_repair_result {
 } qrb_repair_result;
 
 /**
- * Anchor-guided repair (methods 4.4, 4.5): train on text while an anchor
- * pulls at the matrices inside blocks.
+ * Anchor-guided repair (Anchor-Guided Repair; methods 4.4 and 4.5): train on
+ * text while an anchor pulls at the matrices inside blocks.  Norms, biases,
+ * embeddings and the head train as well, without a pull.
  *
- * @param anchor source of the anchor's weights; NULL: the weights as received
- * @param tokens [count] of the training text
+ * The recommended options pull decoupled from the loss, w <- w - lr strength
+ * (w - a) after each step; the printed ones add strength (1 / K) sum_k mean
+ * ((w_k - a_k)^2) to the loss, which Adam does not feel at the printed
+ * strength: training.anchor_gradient_ratio shows it.
+ *
+ * The result is a function of weights, anchor, text, options and seed: not of
+ * the number of threads, nor of stops and resumes.  Memory beside the
+ * trainer's is two copies of the anchored matrices.
+ *
+ * @param model   has loss_and_grad and takes token batches
+ * @param anchor  source of the anchor's weights, matched by name and copied;
+ *                NULL: the weights as received, towards which it then pulls
+ * @param tokens  [count] of the training text, at least one more than
+ *                dataset.context
+ * @param options NULL: the recommended ones
+ * @param out     figures, also when the repair was cancelled; may be NULL
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, an option out of its range, a
+ *         parameter that the anchor has not); QRB_E_SHAPE (a text that is too
+ *         short, or an anchor of another shape); QRB_E_CANCELLED (weights are
+ *         those of the last complete step, and a checkpoint was written if one
+ *         is configured); the others as qrb_trainer_create(),
+ *         qrb_trainer_resume() and qrb_trainer_run()
  */
 QRB_API qrb_status qrb_repair(qrb_model *model, const qrb_model *anchor,
                               const int32_t *tokens, size_t count,
@@ -146,13 +223,18 @@ QRB_API qrb_status qrb_repair(qrb_model *model, const qrb_model *anchor,
 
 /**
  * A control for repairs: move weights straight towards an anchor without any
- * text, w <- w + f (a - w) with f = min(1, distance / |a - w|).
+ * text, w <- w + f (a - w) with f = min(1, distance / |a - w|).  Memory is two
+ * copies of the selected weights; on failure none is changed.
  *
  * @param anchor       source of the anchor's weights, matched by name
  * @param filter       NULL: every matrix inside blocks
- * @param distance     Euclidean, over all selected weights together; what is
- *                     further away than the anchor ends on the anchor
+ * @param distance     at least 0; Euclidean, over all selected weights
+ *                     together; one beyond the anchor ends on the anchor
  * @param fraction_out receives f; may be NULL
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, distance, nothing is selected, a
+ *         parameter that the anchor has not); QRB_E_SHAPE; QRB_E_STATE (a
+ *         weight is perturbed or frozen); QRB_E_CALLBACK (weights_written);
+ *         QRB_E_NO_MEMORY; QRB_E_REENTRANT
  */
 QRB_API qrb_status qrb_move_towards(qrb_model *model, const qrb_model *anchor,
                                     const qrb_filter *filter, double distance,
