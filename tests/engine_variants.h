@@ -22,7 +22,7 @@ struct variant {
 static const struct variant variants[] = {
     { "llama, tied", 12, 2, 2, 0, 17, QRB_ROTARY_HALF, 1, 0 },
     { "grouped queries, untied", 12, 6, 2, 2, 9, QRB_ROTARY_HALF, 0, 0 },
-    { "interleaved, one key head", 10, 5, 1, 2, 13, QRB_ROTARY_INTERLEAVED, 1,
+    { "interleaved, one key head", 20, 5, 1, 0, 13, QRB_ROTARY_INTERLEAVED, 1,
       0 },
     { "qwen2, heads wider than dim", 8, 4, 2, 6, 11, QRB_ROTARY_HALF, 1, 1 },
     { "biased, interleaved, untied", 12, 3, 3, 4, 5, QRB_ROTARY_INTERLEAVED, 0,

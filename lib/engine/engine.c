@@ -113,6 +113,7 @@ void qrb__engine_destroy(struct qrb__engine *engine)
     qrb__graph_release(&engine->graph);
     qrb__plan_release(ctx, &engine->plan);
     qrb__free(ctx, engine->parameters);
+    qrb_safetensors_close(engine->file);
     qrb__free(ctx, engine->weights);
     qrb__free(ctx, engine->gradients);
     qrb__free(ctx, engine->arena);

@@ -5,6 +5,7 @@
 #define QRB_ENGINE_ENGINE_H
 
 #include <qrobust/engine.h>
+#include <qrobust/source.h>
 
 #include "engine/plan.h"
 #include "model/model.h"
@@ -60,7 +61,8 @@ struct qrb__engine {
     struct qrb__engine_parameter *parameters;
     size_t parameter_count;
     size_t parameter_capacity;
-    void *weights; /* one array for all; NULL if each is elsewhere */
+    void *weights; /* one array for all; NULL: pages of the file */
+    qrb_safetensors *file; /* NULL: no weights are its pages */
     void *gradients;
 
     struct qrb__graph graph;
@@ -90,7 +92,7 @@ qrb_status qrb__engine_find(const qrb_model *model, struct qrb__engine **out);
 qrb_status qrb__engine_make(qrb_context *ctx, const qrb_engine_config *config,
                             const qrb_engine_options *options,
                             struct qrb__engine **out);
-/* One array for all weights, unless they are elsewhere, and one for gradients
+/* One array for all weights, unless they are the file's, and one for gradients
  * if it is to train. */
 qrb_status qrb__engine_allocate(struct qrb__engine *engine, bool weights);
 /* Register everything; the model owns the engine when this succeeds. */

@@ -1,6 +1,8 @@
 /* Opening a model from files: the configuration gives the list of parameters,
  * and each of them must be there in its shape, finite, and nothing that would
- * change results may be there besides. */
+ * change results may be there besides.  A model that does not train uses the
+ * file's own pages where they hold its type; who writes to weights gets copies
+ * of the pages written to. */
 #include <string.h>
 
 #include "engine/engine.h"
@@ -27,21 +29,29 @@ static qrb_tensor tensor_of(const struct qrb__engine *engine,
                          NULL };
 }
 
-static qrb_status read_safetensors(struct qrb__engine *engine,
-                                   const qrb_safetensors *file,
-                                   const struct qrb__engine_parameter *p)
+/* Where a parameter is in the file, after a look at its shape. */
+static qrb_status find_entry(const struct qrb__engine *engine,
+                             const qrb_safetensors *file,
+                             const struct qrb__engine_parameter *p,
+                             size_t *index)
 {
-    const size_t index = qrb_safetensors_find(file, p->name);
-    qrb_tensor target = tensor_of(engine, p);
+    const qrb_tensor target = tensor_of(engine, p);
     const struct qrb__safetensors_entry *entry;
     struct qrb__view found;
     char here[QRB__SHAPE_TEXT];
     char there[QRB__SHAPE_TEXT];
 
-    if (index == SIZE_MAX)
-        return qrb__fail(engine->ctx, QRB_E_FORMAT, "%s: not in the file, %s",
-                         p->name, "but the config asks for it");
-    entry = &file->entries[index];
+    *index = qrb_safetensors_find(file, p->name);
+    if (*index == SIZE_MAX)
+        return qrb__fail(engine->ctx, QRB_E_FORMAT,
+                         "%s: the config asks for it, the file does not have "
+                         "it",
+                         p->name);
+    entry = &file->entries[*index];
+    if (entry->dtype < QRB_F64 || entry->dtype > QRB_BF16)
+        return qrb__fail(engine->ctx, QRB_E_UNSUPPORTED,
+                         "%s: found %s; weights are F64, F32, F16 or BF16",
+                         p->name, qrb_dtype_name(entry->dtype));
     found = qrb__view_make(entry->dtype, entry->rank, entry->shape, NULL);
     if (!qrb__view_same_shape(&found, &target.view))
         return qrb__fail(engine->ctx, QRB_E_SHAPE,
@@ -49,7 +59,61 @@ static qrb_status read_safetensors(struct qrb__engine *engine,
                          qrb__view_shape_text(&found, here, sizeof here),
                          qrb__view_shape_text(&target.view, there,
                                               sizeof there));
-    return qrb_safetensors_read(file, index, &target);
+    return QRB_OK;
+}
+
+static qrb_status read_safetensors(struct qrb__engine *engine,
+                                   const qrb_safetensors *file,
+                                   const struct qrb__engine_parameter *p)
+{
+    qrb_tensor target = tensor_of(engine, p);
+    size_t index;
+    qrb_status status = find_entry(engine, file, p, &index);
+
+    return status == QRB_OK ? qrb_safetensors_read(file, index, &target)
+                            : status;
+}
+
+/* The pages of one parameter; *out is NULL where they cannot be used. */
+static qrb_status map_parameter(struct qrb__engine *engine,
+                                const qrb_safetensors *file,
+                                const struct qrb__engine_parameter *p,
+                                unsigned char **out)
+{
+    const size_t real = qrb__engine_real(engine);
+    const struct qrb__safetensors_entry *entry;
+    size_t index;
+    qrb_status status = find_entry(engine, file, p, &index);
+
+    *out = NULL;
+    if (status != QRB_OK)
+        return status;
+    entry = &file->entries[index];
+    if (entry->dtype != engine->dtype || entry->offset % real != 0)
+        return QRB_OK;
+    return qrb__source_map(file->shards[entry->shard].source, entry->offset,
+                           (size_t)entry->size, out);
+}
+
+/* All parameters, or none of them. */
+static qrb_status map_parameters(struct qrb__engine *engine,
+                                 const qrb_safetensors *file, bool *mapped)
+{
+    *mapped = false;
+    if (engine->trainable || file == NULL ||
+        __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__)
+        return QRB_OK;
+    for (size_t i = 0; i < engine->parameter_count; i++) {
+        unsigned char *pages;
+        const qrb_status status =
+            map_parameter(engine, file, &engine->parameters[i], &pages);
+
+        if (status != QRB_OK || pages == NULL)
+            return status;
+        engine->parameters[i].weight = pages;
+    }
+    *mapped = true;
+    return QRB_OK;
 }
 
 /* Names within a block, and outside of blocks. */
@@ -92,22 +156,33 @@ static qrb_status read_llama2c(struct qrb__engine *engine,
                              &target.view);
 }
 
-static qrb_status read_parameter(struct qrb__engine *engine,
-                                 const struct checkpoint *from,
-                                 const struct qrb__engine_parameter *p)
+static qrb_status read_parameters(struct qrb__engine *engine,
+                                  const struct checkpoint *from)
 {
-    const qrb_tensor tensor = tensor_of(engine, p);
-    qrb_status status = from->file != NULL
-                            ? read_safetensors(engine, from->file, p)
-                            : read_llama2c(engine, &from->llama2c, p);
-    size_t bad;
+    qrb_status status = QRB_OK;
 
-    if (status != QRB_OK)
-        return status;
-    bad = qrb__view_first_not_finite(engine->ctx, &tensor.view);
-    if (bad != SIZE_MAX)
-        return qrb__fail(engine->ctx, QRB_E_NOT_FINITE,
-                         "%s: element %zu is not finite", p->name, bad);
+    for (size_t i = 0; status == QRB_OK && i < engine->parameter_count; i++) {
+        const struct qrb__engine_parameter *p = &engine->parameters[i];
+
+        status = from->file != NULL
+                     ? read_safetensors(engine, from->file, p)
+                     : read_llama2c(engine, &from->llama2c, p);
+    }
+    return status;
+}
+
+static qrb_status check_finite(const struct qrb__engine *engine)
+{
+    for (size_t i = 0; i < engine->parameter_count; i++) {
+        const struct qrb__engine_parameter *p = &engine->parameters[i];
+        const qrb_tensor tensor = tensor_of(engine, p);
+        const size_t bad =
+            qrb__view_first_not_finite(engine->ctx, &tensor.view);
+
+        if (bad != SIZE_MAX)
+            return qrb__fail(engine->ctx, QRB_E_NOT_FINITE,
+                             "%s: element %zu is not finite", p->name, bad);
+    }
     return QRB_OK;
 }
 
@@ -149,21 +224,39 @@ static qrb_status refuse_unknown(const struct qrb__engine *engine,
     return QRB_OK;
 }
 
+/* Takes the file over if it maps it. */
+static qrb_status load(struct qrb__engine *engine, struct checkpoint *from)
+{
+    bool mapped = false;
+    qrb_status status = QRB_OK;
+
+    if (from->file != NULL)
+        status = refuse_unknown(engine, from->file);
+    if (status == QRB_OK)
+        status = map_parameters(engine, from->file, &mapped);
+    if (status == QRB_OK)
+        status = qrb__engine_allocate(engine, !mapped);
+    if (status == QRB_OK && !mapped)
+        status = read_parameters(engine, from);
+    if (status == QRB_OK)
+        status = check_finite(engine);
+    if (status == QRB_OK && mapped) {
+        engine->file = from->file;
+        from->file = NULL;
+    }
+    return status;
+}
+
 static qrb_status make_from(qrb_context *ctx, const qrb_engine_config *config,
                             const qrb_engine_options *options,
-                            const struct checkpoint *from, qrb_model **out)
+                            struct checkpoint *from, qrb_model **out)
 {
     struct qrb__engine *engine = NULL;
     qrb_status status = qrb__engine_make(ctx, config, options, &engine);
 
     if (status != QRB_OK)
         return status;
-    if (from->file != NULL)
-        status = refuse_unknown(engine, from->file);
-    if (status == QRB_OK)
-        status = qrb__engine_allocate(engine, true);
-    for (size_t i = 0; status == QRB_OK && i < engine->parameter_count; i++)
-        status = read_parameter(engine, from, &engine->parameters[i]);
+    status = load(engine, from);
     if (status == QRB_OK)
         status = qrb__engine_publish(engine, out);
     if (status != QRB_OK)

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "engine/engine.h"
+#include "io/safetensors.h"
 
 static qrb_status check_tokens(const struct qrb__engine *engine,
                                const int32_t *tokens, size_t sequences,
@@ -182,6 +183,18 @@ static size_t list_scored(struct qrb__engine *engine, const int32_t *tokens,
     return count;
 }
 
+/* A file that shrank takes the pages behind its end along. */
+static qrb_status check_file(const struct qrb__engine *engine)
+{
+    qrb_status status = QRB_OK;
+
+    if (engine->file == NULL)
+        return QRB_OK;
+    for (size_t i = 0; status == QRB_OK && i < engine->file->shard_count; i++)
+        status = qrb__source_check(engine->file->shards[i].source);
+    return status;
+}
+
 /* The registry says where weights and gradients are. */
 static void find_parameters(struct qrb__engine *engine)
 {
@@ -211,7 +224,9 @@ qrb_status qrb__engine_prepare(struct qrb__engine *engine,
                                                 .length = computed,
                                                 .rows = sequences * computed };
     engine->batch.pass = qrb_model_pass(engine->model);
-    status = lay_out(engine, sequences, computed, training);
+    status = check_file(engine);
+    if (status == QRB_OK)
+        status = lay_out(engine, sequences, computed, training);
     if (status != QRB_OK)
         return status;
     for (size_t i = 0; i < engine->graph.op_count; i++)

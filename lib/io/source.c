@@ -24,6 +24,7 @@ struct qrb__source {
     qrb_read_at_fn read_at;
     void *read_at_user;
     void *mapping; /* [size], or NULL */
+    void *copy_on_write; /* the same bytes, writable, or NULL */
     int fd;        /* -1: not a file */
     int owned_fd;  /* closed with the source; -1: the host's or none */
 };
@@ -89,6 +90,8 @@ void qrb__source_close(struct qrb__source *source)
         return;
     if (source->mapping != NULL)
         munmap(source->mapping, (size_t)source->size);
+    if (source->copy_on_write != NULL)
+        munmap(source->copy_on_write, (size_t)source->size);
     if (source->owned_fd >= 0)
         close(source->owned_fd);
     qrb__free(source->ctx, source->name);
@@ -303,6 +306,35 @@ qrb_status qrb__source_view(const struct qrb__source *source, uint64_t offset,
     if (status == QRB_OK && source->bytes != NULL)
         *out = source->bytes + offset;
     return status;
+}
+
+qrb_status qrb__source_check(const struct qrb__source *source)
+{
+    return check_size(source);
+}
+
+qrb_status qrb__source_map(struct qrb__source *source, uint64_t offset,
+                           size_t size, unsigned char **out)
+{
+    qrb_status status = check_range(source, offset, size);
+
+    *out = NULL;
+    if (status == QRB_OK)
+        status = check_size(source);
+    if (status != QRB_OK || source->mapping == NULL)
+        return status;
+    if (source->copy_on_write == NULL) {
+        /* Pages are only copied where they are written to, so swap need not
+         * be set aside for all of them. */
+        void *bytes = mmap(NULL, (size_t)source->size, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_NORESERVE, source->fd, 0);
+
+        if (bytes == MAP_FAILED)
+            return QRB_OK;
+        source->copy_on_write = bytes;
+    }
+    *out = (unsigned char *)source->copy_on_write + offset;
+    return QRB_OK;
 }
 
 qrb_status qrb__source_load(const struct qrb__source *source, size_t limit,

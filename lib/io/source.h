@@ -48,6 +48,16 @@ qrb_status qrb__source_read(const struct qrb__source *source, uint64_t offset,
 qrb_status qrb__source_view(const struct qrb__source *source, uint64_t offset,
                             size_t size, const unsigned char **out);
 
+/* Bytes of a file to keep until the source is closed, and to write to: the
+ * file does not change, written pages are copied first.  *out is NULL with
+ * QRB_OK where the source is no file or cannot be mapped: read then.  Whoever
+ * keeps them asks qrb__source_check() before each use. */
+qrb_status qrb__source_map(struct qrb__source *source, uint64_t offset,
+                           size_t size, unsigned char **out);
+
+/* QRB_E_IO if the file has become shorter since it was opened. */
+qrb_status qrb__source_check(const struct qrb__source *source);
+
 /* Copy all of it into memory of the context, with a NUL after the last byte
  * that size_out does not count.  More than `limit` bytes are QRB_E_FORMAT. */
 qrb_status qrb__source_load(const struct qrb__source *source, size_t limit,
