@@ -7,6 +7,7 @@
 #include "harness.h"
 
 #include "quant/grid.h"
+#include "quant/round_even.h"
 
 enum { MODES = QRB_GRID_S_SMOOTH, MANY = 96 };
 
@@ -207,6 +208,31 @@ START_TEST(a_constant_unit_of_a_spqr_takes_the_unit_range)
 }
 END_TEST
 
+/* Quantizers 1.1: the floors and ceilings of OmniQuant's program. */
+START_TEST(omniquant_keeps_scales_and_zero_points_within_its_limits)
+{
+    const struct qrb__grid a = grid_of(QRB_GRID_A_OMNI, 4);
+    const struct qrb__grid s = grid_of(QRB_GRID_S_OMNI, 4);
+    struct qrb__grid_scale scale = qrb__grid_of_range_f64(&a, 0, 0);
+
+    ck_assert_double_eq(scale.scale, 1e-5);
+    ck_assert_double_eq(scale.zero_point, 0);
+    scale = qrb__grid_of_range_f64(&a, -1e6, 2e6);
+    ck_assert_double_eq(scale.scale, 1e4);
+    ck_assert_double_eq(scale.zero_point, 100);
+    scale = qrb__grid_of_range_f64(&a, 1, 1 + 1e-6);
+    ck_assert_double_eq(scale.scale, 1e-5);
+    ck_assert_double_eq(scale.zero_point, -1e4);
+    scale = qrb__grid_of_range_f64(&a, -1 - 1e-6, -1);
+    ck_assert_double_eq(scale.zero_point, 1e4);
+    scale = qrb__grid_of_range_f64(&s, -1e-6, 1e-7);
+    ck_assert_double_eq(scale.scale, 1e-5);
+    ck_assert_double_eq(scale.zero_point, 7);
+    scale = qrb__grid_of_range_f64(&s, -1e6, 1);
+    ck_assert_double_eq(scale.scale, 1e4);
+}
+END_TEST
+
 /* Quantizers 1.3: the range of a token, times its clip ratio. */
 START_TEST(a_clipped_token_is_that_of_the_specification)
 {
@@ -256,6 +282,18 @@ START_TEST(the_clip_search_finds_the_published_ranges)
     /* Printed as 0.3788874346; Python's own floats give this. */
     ck_assert_double_eq_tol(errors[0], 0.3788873404, 5e-11);
     ck_assert_double_eq_tol(errors[3], 0.3730001609, 5e-11);
+}
+END_TEST
+
+START_TEST(the_first_of_equal_errors_is_the_best)
+{
+    double errors[QRB__GRID_CLIPS] = { 0 };
+
+    ck_assert_uint_eq(qrb__grid_best_clip(errors), 0);
+    errors[0] = errors[1] = 1;
+    ck_assert_uint_eq(qrb__grid_best_clip(errors), 2);
+    errors[79] = -1;
+    ck_assert_uint_eq(qrb__grid_best_clip(errors), 79);
 }
 END_TEST
 
@@ -494,6 +532,13 @@ START_TEST(rounding_is_half_to_even)
         single[i] = i == 6 ? 0.49999997f : (float)w[i];
     qrb__grid_encode_f32(&grid, &one, single, 10, codes);
     ck_assert_mem_eq(codes, expected, sizeof codes);
+    /* From here on a number is an integer, and stays what it is. */
+    ck_assert_double_eq(qrb__round_even_f64(0x1p52 + 1), 0x1p52 + 1);
+    ck_assert_double_eq(qrb__round_even_f64(-0x1p53 - 2), -0x1p53 - 2);
+    ck_assert_double_eq(qrb__round_even_f64(-INFINITY), -INFINITY);
+    ck_assert_float_eq(qrb__round_even_f32(0x1p23f + 1), 0x1p23f + 1);
+    ck_assert_float_eq(qrb__round_even_f32(-0x1p24f - 2), -0x1p24f - 2);
+    ck_assert_float_eq(qrb__round_even_f32(INFINITY), INFINITY);
 }
 END_TEST
 
@@ -527,8 +572,11 @@ int main(void)
     tcase_add_test(numbers, official_quirks_are_kept_where_they_are_the_mode);
     tcase_add_test(numbers, degenerate_rows_come_out_as_ruled);
     tcase_add_test(numbers, a_constant_unit_of_a_spqr_takes_the_unit_range);
+    tcase_add_test(
+        numbers, omniquant_keeps_scales_and_zero_points_within_its_limits);
     tcase_add_test(numbers, a_clipped_token_is_that_of_the_specification);
     tcase_add_test(numbers, the_clip_search_finds_the_published_ranges);
+    tcase_add_test(contracts, the_first_of_equal_errors_is_the_best);
     tcase_add_test(contracts, the_clip_search_never_raises_its_error);
     tcase_add_test(contracts, the_range_is_that_of_every_length);
     tcase_add_test(contracts,

@@ -501,6 +501,21 @@ START_TEST(prompt_statistics_are_the_golden_ones)
 }
 END_TEST
 
+START_TEST(orderings_are_strict)
+{
+    const double clean[4] = { 1, 2, 3, 4 };
+    const double defended[4] = { 1, 3, 5, 5 };
+    const double attacked[4] = { 2, 3, 4, 6 };
+    qrb_prompt_result r = { .struct_size = sizeof r };
+
+    /* as clean, as attacked, above attacked, between */
+    ck_assert_int_eq(qrb_prompt_statistics(clean, defended, attacked, 4, &r),
+                     QRB_OK);
+    ck_assert_double_eq(r.strict_ordering, .25);
+    ck_assert_double_eq(r.defended_below, .5);
+}
+END_TEST
+
 START_TEST(prompts_that_make_no_sense_are_refused)
 {
     const double fine[2] = { 2, 3 };
@@ -731,6 +746,7 @@ int main(void)
     tcase_add_test(lm, a_measurement_survives_each_failed_allocation);
     tcase_add_test(recovery, recovery_is_the_way_back_in_percent);
     tcase_add_test(recovery, prompt_statistics_are_the_golden_ones);
+    tcase_add_test(recovery, orderings_are_strict);
     tcase_add_test(recovery, prompts_that_make_no_sense_are_refused);
     tcase_add_test(recovery, too_few_prompts_have_no_variance);
     tcase_add_test(window, sliding_windows_are_the_golden_ones);

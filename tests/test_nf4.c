@@ -294,7 +294,7 @@ START_TEST(double_quantization_is_that_of_the_specification)
 }
 END_TEST
 
-START_TEST(equal_and_extreme_scales_survive_double_quantization)
+START_TEST(equal_scales_come_back_as_they_were)
 {
     static float w[64 * 300];
     static float out[64 * 300];
@@ -305,13 +305,32 @@ START_TEST(equal_and_extreme_scales_survive_double_quantization)
         w[i] = i % 2 == 0 ? .25f : -.25f;
     packed = quantize(ctx, w, 64, 300, 0, 1, out);
     ck_assert_mem_eq(out, w, sizeof w);
+    for (size_t i = 0; i < 300; i++)
+        ck_assert_uint_eq(packed->nested_scales.codes[i], 127);
+    ck_assert_float_eq(packed->nested_scales.absmax[1], 0);
     qrb_packed_destroy(packed);
-    for (size_t i = 0; i < 64 * 300; i++)
-        w[i] = i / 64 % 2 == 0 ? FLT_MAX : -FLT_MAX / 2;
-    packed = quantize(ctx, w, 64, 300, 0, 1, out);
-    for (size_t i = 0; i < 64 * 300; i++)
-        ck_assert(isfinite(out[i]));
-    qrb_packed_destroy(packed);
+    qrb_context_destroy(ctx);
+}
+END_TEST
+
+/* A few small scales among the largest float: the others are a little above
+ * the mean, and some of the steps there lead beyond the floats. */
+START_TEST(the_largest_scales_stay_finite_when_they_are_quantized)
+{
+    static float w[64 * 64];
+    static float out[64 * 64];
+    qrb_context *ctx = make_context(NULL);
+
+    for (size_t small = 1; small < 32; small++) {
+        qrb_packed *packed;
+
+        for (size_t i = 0; i < 64 * 64; i++)
+            w[i] = i / 64 < small ? 1 : FLT_MAX;
+        packed = quantize(ctx, w, 64, 64, 0, 1, out);
+        for (size_t i = 0; i < 64 * 64; i++)
+            ck_assert(isfinite(out[i]));
+        qrb_packed_destroy(packed);
+    }
     qrb_context_destroy(ctx);
 }
 END_TEST
@@ -368,8 +387,9 @@ int main(void)
     tcase_add_test(blocks, doubles_beyond_float32_are_refused);
     tcase_add_test(nested, the_dynamic_map_is_that_of_the_specification);
     tcase_add_test(nested, double_quantization_is_that_of_the_specification);
+    tcase_add_test(nested, equal_scales_come_back_as_they_were);
     tcase_add_test(nested,
-                   equal_and_extreme_scales_survive_double_quantization);
+                   the_largest_scales_stay_finite_when_they_are_quantized);
     suite_add_tcase(suite, blocks);
     suite_add_tcase(suite, nested);
     return run_suite(suite);

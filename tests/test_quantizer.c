@@ -157,7 +157,7 @@ START_TEST(the_rounding_mode_of_the_host_changes_no_bit_and_stays)
     static const int modes[] = { FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO };
     static float expected[ELEMENTS];
     static float found[ELEMENTS];
-    qrb_context *ctx = context_of(3);
+    qrb_context *ctx = context_of(_i == 0 ? 1 : 3);
 
     for (size_t i = 0; i < NAMES; i++) {
         fake(ctx, names[i], 4, expected);
@@ -178,6 +178,44 @@ START_TEST(the_rounding_mode_of_the_host_changes_no_bit_and_stays)
         }
     }
     qrb_context_destroy(ctx);
+}
+END_TEST
+
+/* A host's threads, whose settings are not ours either. */
+static void run_upward(size_t tasks, size_t workers, qrb_task_fn run,
+                       void *arg, void *user)
+{
+    size_t *calls = user;
+
+    fesetround(FE_UPWARD);
+    for (size_t task = tasks; task-- > 0;)
+        run(task, task % workers, arg);
+    ck_assert_int_eq(fegetround(), FE_UPWARD);
+    fesetround(FE_TONEAREST);
+    ++*calls;
+}
+
+START_TEST(the_threads_of_a_host_change_no_bit)
+{
+    static float expected[ELEMENTS];
+    static float found[ELEMENTS];
+    qrb_context_options options = QRB_CONTEXT_OPTIONS_INIT;
+    size_t calls = 0;
+    qrb_context *ctx = context_of(1);
+    qrb_context *lent;
+
+    options.threads = 3;
+    options.runner = run_upward;
+    options.runner_user = &calls;
+    ck_assert_int_eq(qrb_context_create(&options, &lent), QRB_OK);
+    for (size_t i = 0; i < NAMES; i++) {
+        fake(ctx, names[i], 12, expected);
+        fake(lent, names[i], 12, found);
+        ck_assert_mem_eq(found, expected, sizeof found);
+    }
+    ck_assert_uint_gt(calls, 0);
+    qrb_context_destroy(ctx);
+    qrb_context_destroy(lent);
 }
 END_TEST
 
@@ -309,6 +347,38 @@ START_TEST(units_of_any_size_give_what_each_row_gives_alone)
 }
 END_TEST
 
+/* Two runs of a task: a whole one and a shorter. */
+enum { FEW_ROWS = 23, FEW = FEW_ROWS * COLS };
+
+static void assert_one_scale(qrb_context *ctx,
+                             const qrb_quantizer_options *options)
+{
+    static float w[FEW];
+    static float flat[FEW];
+    qrb_quantizer_options whole_options = *options;
+    qrb_tensor *tensor = matrix(ctx, QRB_F32, FEW_ROWS, COLS, w);
+    qrb_tensor *line = matrix(ctx, QRB_F32, 1, FEW, flat);
+    qrb_quantizer *row = made(ctx, options);
+    qrb_quantizer *whole;
+    qrb_packed *packed;
+
+    whole_options.granularity = QRB_PER_TENSOR;
+    whole = made(ctx, &whole_options);
+    fill(10, FEW, w);
+    w[77] = 1; /* something to clip */
+    memcpy(flat, w, sizeof flat);
+    ASSERT_OK(ctx, qrb_quantizer_quantize(whole, tensor, &packed));
+    ck_assert_uint_eq(qrb_packed_groups(packed), 1);
+    ASSERT_OK(ctx, qrb_packed_dequantize(packed, tensor));
+    ASSERT_OK(ctx, qrb_quantizer_fake(row, line));
+    ck_assert_mem_eq(w, flat, sizeof w);
+    qrb_packed_destroy(packed);
+    qrb_quantizer_destroy(whole);
+    qrb_quantizer_destroy(row);
+    qrb_tensor_destroy(tensor);
+    qrb_tensor_destroy(line);
+}
+
 /* One scale for the matrix is one scale for its elements in one row. */
 /* The range of A_GPTQ holds zero anyway, so zeros behind a row that fill its
  * last group change nothing. */
@@ -343,40 +413,18 @@ END_TEST
 START_TEST(a_scale_for_the_matrix_is_that_of_one_long_row)
 {
     static const uint32_t grids[] = { QRB_GRID_A_GPTQ, QRB_GRID_S_ABS };
-    static float w[ELEMENTS];
-    static float flat[ELEMENTS];
     qrb_context *ctx = context_of(2);
 
     for (uint32_t compat = 0; compat < 2; compat++)
         for (uint32_t clip = 0; clip < 2; clip++)
             for (size_t i = 0; i < 2; i++) {
                 qrb_quantizer_options options = QRB_QUANTIZER_OPTIONS_INIT;
-                qrb_tensor *tensor = matrix(ctx, QRB_F32, ROWS, COLS, w);
-                qrb_tensor *line = matrix(ctx, QRB_F32, 1, ELEMENTS, flat);
-                qrb_quantizer *whole;
-                qrb_quantizer *row;
-                qrb_packed *packed;
 
                 options.grid = grids[i];
                 options.bits = 3;
                 options.compat = compat;
                 options.mse_clip = clip;
-                row = made(ctx, &options);
-                options.granularity = QRB_PER_TENSOR;
-                whole = made(ctx, &options);
-                fill(10, ELEMENTS, w);
-                w[77] = 1; /* something to clip */
-                memcpy(flat, w, sizeof flat);
-                ASSERT_OK(ctx, qrb_quantizer_quantize(whole, tensor, &packed));
-                ck_assert_uint_eq(qrb_packed_groups(packed), 1);
-                ASSERT_OK(ctx, qrb_packed_dequantize(packed, tensor));
-                ASSERT_OK(ctx, qrb_quantizer_fake(row, line));
-                ck_assert_mem_eq(w, flat, sizeof w);
-                qrb_packed_destroy(packed);
-                qrb_quantizer_destroy(whole);
-                qrb_quantizer_destroy(row);
-                qrb_tensor_destroy(tensor);
-                qrb_tensor_destroy(line);
+                assert_one_scale(ctx, &options);
             }
     qrb_context_destroy(ctx);
 }
@@ -606,6 +654,37 @@ START_TEST(threshold_zero_keeps_every_column_in_integers)
     qrb_tensor_destroy(in);
     qrb_tensor_destroy(out);
     qrb_packed_destroy(packed);
+    qrb_context_destroy(ctx);
+}
+END_TEST
+
+/* Column 0 is an outlier through the first token, whose 6 is as large as the
+ * threshold.  The second token's 3 there is none: it is still the largest of
+ * its token, so that 1 has the code 42, but it is multiplied as it is. */
+START_TEST(only_outlying_entries_stay_out_of_a_token_s_magnitude)
+{
+    float w[2] = { 1, 1 };
+    float x[4] = { 6, 1, 3, 1 };
+    double y[2];
+    qrb_context *ctx = context_of(1);
+    qrb_quantizer *quantizer = named(ctx, "int8");
+    qrb_tensor *weights = matrix(ctx, QRB_F32, 1, 2, w);
+    qrb_tensor *in = matrix(ctx, QRB_F32, 2, 2, x);
+    qrb_tensor *out = matrix(ctx, QRB_F64, 2, 1, y);
+    qrb_packed *packed;
+
+    ASSERT_OK(ctx, qrb_quantizer_quantize(quantizer, weights, &packed));
+    ASSERT_OK(ctx, qrb_packed_int8_multiply(packed, in, 6, NULL, out));
+    ck_assert_double_eq_tol(y[0], 6 + 1, 1e-13);
+    ck_assert_double_eq_tol(y[1], 3 + 42 * 3 / 127.0, 1e-13);
+    x[0] = -6;
+    ASSERT_OK(ctx, qrb_packed_int8_multiply(packed, in, 6, NULL, out));
+    ck_assert_double_eq_tol(y[1], 3 + 42 * 3 / 127.0, 1e-13);
+    qrb_packed_destroy(packed);
+    qrb_tensor_destroy(weights);
+    qrb_tensor_destroy(in);
+    qrb_tensor_destroy(out);
+    qrb_quantizer_destroy(quantizer);
     qrb_context_destroy(ctx);
 }
 END_TEST
@@ -1085,8 +1164,9 @@ int main(void)
 
     tcase_add_test(bits, fake_weights_are_the_bits_of_unpacked_ones);
     tcase_add_test(bits, threads_change_no_bit);
-    tcase_add_test(bits,
-                   the_rounding_mode_of_the_host_changes_no_bit_and_stays);
+    tcase_add_loop_test(
+        bits, the_rounding_mode_of_the_host_changes_no_bit_and_stays, 0, 2);
+    tcase_add_test(bits, the_threads_of_a_host_change_no_bit);
     tcase_add_test(bits, the_locale_of_the_host_changes_no_bit);
     tcase_add_test(bits, faking_twice_changes_nothing);
     tcase_add_test(bits, strides_do_not_matter);
@@ -1101,6 +1181,8 @@ int main(void)
     tcase_add_test(numbers,
                    the_run_time_product_of_int8_is_that_of_the_specification);
     tcase_add_test(numbers, threshold_zero_keeps_every_column_in_integers);
+    tcase_add_test(numbers,
+                   only_outlying_entries_stay_out_of_a_token_s_magnitude);
     tcase_add_test(numbers,
                    tokens_of_zeros_or_outliers_alone_have_codes_zero);
     tcase_add_test(numbers, halves_round_to_nearest_even);
