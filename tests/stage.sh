@@ -22,16 +22,23 @@ skip()
     echo "SKIP: $*"
 }
 
+# log_of DIR: where what is said about a build is kept.
+log_of()
+{
+    echo "build/stage/$(basename "$1").log"
+}
+
 # configure DIR OPTION...: set a build up, or give it these options again.
 configure()
 {
     directory=$1
+    log=$(log_of "$1")
     shift
     if [ -f "$directory/build.ninja" ]; then
         meson configure "$directory" "$@" >/dev/null
     else
-        meson setup "$directory" "$@" >"$directory.log" 2>&1 || {
-            tail -n 5 "$directory.log"
+        meson setup "$directory" "$@" >"$log" 2>&1 || {
+            tail -n 5 "$log"
             fail "meson setup $directory $*"
         }
     fi
@@ -40,9 +47,9 @@ configure()
 # compile DIR [TARGET...]
 compile()
 {
-    directory=$1
-    ninja -C "$@" >"$directory.log" 2>&1 || {
-        grep -E -A 6 'error:|warning:|FAILED|undefined' "$directory.log" |
+    log=$(log_of "$1")
+    ninja -C "$@" >"$log" 2>&1 || {
+        grep -E -A 6 'error:|warning:|FAILED|undefined' "$log" |
             head -n 60
         fail "ninja -C $*"
     }
@@ -52,8 +59,9 @@ compile()
 run_tests()
 {
     directory=$1
+    log=$(log_of "$1")
     shift
-    if meson test -C "$directory" --no-rebuild "$@" >"$directory.log" 2>&1; then
+    if meson test -C "$directory" --no-rebuild "$@" >"$log" 2>&1; then
         python3 tests/tally.py "$directory"
     else
         python3 tests/tally.py "$directory"

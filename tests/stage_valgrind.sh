@@ -10,7 +10,7 @@ fi
 configure build/stage/valgrind -Doptimization=2 -Ddebug=true -Dexamples=false
 compile build/stage/valgrind
 export CK_FORK=no
-run_tests build/stage/valgrind --suite unit --no-suite source \
+run_tests build/stage/valgrind --suite unit --no-suite source --no-suite long \
     --timeout-multiplier 20 --wrapper \
     'valgrind -q --error-exitcode=9 --leak-check=full
         --errors-for-leak-kinds=definite'
