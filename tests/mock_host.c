@@ -59,18 +59,21 @@ static int enter(struct mock_host *host, enum mock_callback callback,
 }
 
 /* Hand what is at a point to the pass in force, if any.  Activations are
- * doubles here, so that a listener's change is exact. */
+ * doubles here, so that a listener's change is exact.  A status that is not
+ * QRB_OK goes on to whoever called the callback. */
 static int tap(struct mock_host *host, uint32_t point, size_t index,
                double *values, size_t n)
 {
     const size_t shape[2] = { 1, n };
     qrb_pass *pass = qrb_model_pass(host->model);
+    qrb_status status;
 
     if (pass == NULL || !qrb_tap_wanted(pass, point, index))
         return 0;
-    if (qrb_tensor_point(host->activation, shape, values) != QRB_OK)
-        return -1;
-    return qrb_tap(pass, point, index, host->activation) == QRB_OK ? 0 : -1;
+    status = qrb_tensor_point(host->activation, shape, values);
+    if (status == QRB_OK)
+        status = qrb_tap(pass, point, index, host->activation);
+    return status == QRB_OK ? 0 : QRB_CALLBACK_STATUS(status);
 }
 
 static int forward(struct mock_host *host, int32_t x, struct position *at)
@@ -81,30 +84,36 @@ static int forward(struct mock_host *host, int32_t x, struct position *at)
     const float *head = host->weights[MOCK_HEAD];
     double u[MOCK_HIDDEN];
     double f[MOCK_DIM];
+    int code;
 
     for (size_t d = 0; d < MOCK_DIM; d++)
         at->e[d] = (double)embed[d];
-    if (tap(host, QRB_TAP_LAYER_INPUT, 0, at->e, MOCK_DIM) != 0 ||
-        tap(host, QRB_TAP_LINEAR_INPUT, MOCK_FC1, at->e, MOCK_DIM) != 0)
-        return -1;
+    code = tap(host, QRB_TAP_LAYER_INPUT, 0, at->e, MOCK_DIM);
+    if (code == 0)
+        code = tap(host, QRB_TAP_LINEAR_INPUT, MOCK_FC1, at->e, MOCK_DIM);
+    if (code != 0)
+        return code;
     for (size_t i = 0; i < MOCK_HIDDEN; i++) {
         u[i] = (double)host->weights[MOCK_BIAS][i];
         for (size_t d = 0; d < MOCK_DIM; d++)
             u[i] += (double)fc1[i * MOCK_DIM + d] * at->e[d];
     }
-    if (tap(host, QRB_TAP_LINEAR_OUTPUT, MOCK_FC1, u, MOCK_HIDDEN) != 0)
-        return -1;
+    code = tap(host, QRB_TAP_LINEAR_OUTPUT, MOCK_FC1, u, MOCK_HIDDEN);
+    if (code != 0)
+        return code;
     for (size_t i = 0; i < MOCK_HIDDEN; i++)
         at->t[i] = tanh(u[i]);
-    if (tap(host, QRB_TAP_LINEAR_INPUT, MOCK_FC2, at->t, MOCK_HIDDEN) != 0)
-        return -1;
+    code = tap(host, QRB_TAP_LINEAR_INPUT, MOCK_FC2, at->t, MOCK_HIDDEN);
+    if (code != 0)
+        return code;
     for (size_t d = 0; d < MOCK_DIM; d++) {
         f[d] = 0.0;
         for (size_t i = 0; i < MOCK_HIDDEN; i++)
             f[d] += (double)fc2[d * MOCK_HIDDEN + i] * at->t[i];
     }
-    if (tap(host, QRB_TAP_LINEAR_OUTPUT, MOCK_FC2, f, MOCK_DIM) != 0)
-        return -1;
+    code = tap(host, QRB_TAP_LINEAR_OUTPUT, MOCK_FC2, f, MOCK_DIM);
+    if (code != 0)
+        return code;
     for (size_t d = 0; d < MOCK_DIM; d++)
         at->h[d] = at->e[d] + f[d];
     for (size_t v = 0; v < MOCK_VOCAB; v++) {
@@ -143,6 +152,7 @@ static int backward(struct mock_host *host, int32_t x, int32_t y, double scale,
     double dh[MOCK_DIM] = { 0 };
     double de[MOCK_DIM];
     double du[MOCK_HIDDEN];
+    int code;
 
     for (size_t v = 0; v < MOCK_VOCAB; v++) {
         const double dz = scale * (at->p[v] - (v == (size_t)y ? 1.0 : 0.0));
@@ -152,9 +162,10 @@ static int backward(struct mock_host *host, int32_t x, int32_t y, double scale,
             g[MOCK_HEAD][v * MOCK_DIM + d] += (float)(dz * at->h[d]);
         }
     }
-    if (tap(host, QRB_TAP_LINEAR_OUTPUT | QRB_TAP_GRAD, MOCK_FC2, dh,
-            MOCK_DIM) != 0)
-        return -1;
+    code =
+        tap(host, QRB_TAP_LINEAR_OUTPUT | QRB_TAP_GRAD, MOCK_FC2, dh, MOCK_DIM);
+    if (code != 0)
+        return code;
     memcpy(de, dh, sizeof de);
     for (size_t i = 0; i < MOCK_HIDDEN; i++) {
         double dt = 0.0;
@@ -170,8 +181,9 @@ static int backward(struct mock_host *host, int32_t x, int32_t y, double scale,
             g[MOCK_FC1][i * MOCK_DIM + d] += (float)(du[i] * at->e[d]);
         }
     }
-    if (tap(host, QRB_TAP_LAYER_INPUT | QRB_TAP_GRAD, 0, de, MOCK_DIM) != 0)
-        return -1;
+    code = tap(host, QRB_TAP_LAYER_INPUT | QRB_TAP_GRAD, 0, de, MOCK_DIM);
+    if (code != 0)
+        return code;
     for (size_t d = 0; d < MOCK_DIM; d++)
         g[MOCK_EMBED][(size_t)x * MOCK_DIM + d] += (float)de[d];
     return 0;
@@ -230,10 +242,12 @@ static int train_pair(struct mock_host *host, size_t row, int32_t x, int32_t y,
 {
     struct training *training = arg;
     struct position at;
+    int code;
 
     (void)row;
-    if (forward(host, x, &at) != 0)
-        return -1;
+    code = forward(host, x, &at);
+    if (code != 0)
+        return code;
     training->loss += softmax(&at, y);
     return training->scale == 0.0 ? 0
                                   : backward(host, x, y, training->scale, &at);
@@ -295,9 +309,10 @@ static int output_pair(struct mock_host *host, size_t row, int32_t x, int32_t y,
 {
     const struct output *output = arg;
     struct position at;
+    const int code = forward(host, x, &at);
 
-    if (forward(host, x, &at) != 0)
-        return -1;
+    if (code != 0)
+        return code;
     if (output->logits != NULL) {
         for (size_t v = 0; v < MOCK_VOCAB; v++)
             output->logits[row * MOCK_VOCAB + v] = (float)at.p[v];

@@ -613,7 +613,8 @@ START_TEST(a_listener_that_stops_stops_the_host_and_the_library)
     ASSERT_FAILS(
         ctx,
         qrb__model_loss(host->model, batch.handle, &loss, &scored, &skipped),
-        QRB_E_CALLBACK, "loss");
+        QRB_E_CALLBACK, "tap listener");
+    ck_assert_int_eq(qrb_context_callback_code(ctx), -5);
     qrb__model_batch_release(host->model, &batch);
 }
 END_TEST

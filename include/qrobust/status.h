@@ -40,7 +40,8 @@ enum qrb_status_code {
  */
 QRB_API const char *qrb_status_name(qrb_status status);
 
-/** Version of the library at run time: major * 10000 + minor * 100 + patch. */
+/** Version of the library at run time: major * 10000 + minor * 100 + patch;
+ * QRB_VERSION_MAJOR and its like are those of the header. */
 QRB_API uint32_t qrb_version(void);
 
 /** The same as text, such as "0.1.0"; a static string. */
