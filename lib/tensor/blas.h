@@ -3,12 +3,16 @@
 #ifndef QRB_TENSOR_BLAS_H
 #define QRB_TENSOR_BLAS_H
 
-#include <stdbool.h>
+#include "tensor/gemm.h"
 
-#include "kernel/kernels.h"
+/* Whether the library runs kernels as good as those of the table, and takes
+ * extents like these. */
+bool qrb__blas_fits(const struct qrb__kernels *kernels,
+                    const struct qrb__gemm *shape);
 
-/* Whether the library runs kernels as good as those of the table. */
-bool qrb__blas_fits(const struct qrb__kernels *kernels);
+/* Around a loop of products: none of them starts threads of its own. */
+int qrb__blas_begin(void);
+void qrb__blas_end(int begun);
 
 void qrb__blas_product_f32(const struct qrb__kernels *kernels,
                            const struct qrb__product *shape, const float *a,

@@ -59,11 +59,30 @@ static arch_t arch_in_use(const struct qrb__kernels *kernels)
     return native_context(wanted) != NULL ? wanted : bli_arch_query_id();
 }
 
-bool qrb__blas_fits(const struct qrb__kernels *kernels)
+static bool is_best(const struct qrb__kernels *kernels)
 {
-    const arch_t arch = arch_in_use(kernels);
+    return arch_in_use(kernels) == wanted_arch(kernels) ||
+           strcmp(kernels->name, "ref") == 0;
+}
 
-    return arch == wanted_arch(kernels) || strcmp(kernels->name, "ref") == 0;
+bool qrb__blas_fits(const struct qrb__kernels *kernels,
+                    const struct qrb__gemm *shape)
+{
+    _Static_assert(sizeof(dim_t) == sizeof(size_t),
+                   "extents of BLIS are those of memory");
+    (void)shape;
+    return is_best(kernels);
+}
+
+/* Each call says how many threads it wants. */
+int qrb__blas_begin(void)
+{
+    return 0;
+}
+
+void qrb__blas_end(int begun)
+{
+    (void)begun;
 }
 
 static void describe(const struct qrb__kernels *kernels, char *out,
@@ -72,7 +91,7 @@ static void describe(const struct qrb__kernels *kernels, char *out,
     const char *version = bli_info_get_version_str();
     const char *arch = bli_arch_string(arch_in_use(kernels));
 
-    if (qrb__blas_fits(kernels))
+    if (is_best(kernels))
         snprintf(out, size, "blis %s, %s kernels", version, arch);
     else
         snprintf(out, size, "own %s kernels (blis %s has chosen %s)",
@@ -120,11 +139,109 @@ void qrb__blas_product_f64(const struct qrb__kernels *kernels,
                  &runtime);
 }
 
-#else
-bool qrb__blas_fits(const struct qrb__kernels *kernels)
+#elif defined(QRB_BLAS_OPENBLAS)
+#include <limits.h>
+
+#include <cblas.h>
+
+/* CBLAS counts in int. */
+bool qrb__blas_fits(const struct qrb__kernels *kernels,
+                    const struct qrb__gemm *shape)
 {
     (void)kernels;
+    return shape->m <= INT_MAX && shape->n <= INT_MAX && shape->k <= INT_MAX &&
+           shape->lda <= INT_MAX && shape->ldb <= INT_MAX &&
+           shape->ldc <= INT_MAX;
+}
+
+/* OpenBLAS knows one number of threads for the whole process.  It is put back
+ * after each product; hosts that call OpenBLAS themselves from other threads
+ * meanwhile may see ours, which changes their speed and nothing else. */
+int qrb__blas_begin(void)
+{
+    const int threads = openblas_get_num_threads();
+
+    if (threads != 1)
+        openblas_set_num_threads(1);
+    return threads;
+}
+
+void qrb__blas_end(int begun)
+{
+    if (begun != 1)
+        openblas_set_num_threads(begun);
+}
+
+static enum CBLAS_TRANSPOSE transposed(size_t col)
+{
+    return col == 1 ? CblasNoTrans : CblasTrans;
+}
+
+static int leading(size_t row, size_t col)
+{
+    return (int)(col == 1 ? row : col);
+}
+
+void qrb__blas_product_f32(const struct qrb__kernels *kernels,
+                           const struct qrb__product *shape, const float *a,
+                           const float *b, float *c)
+{
+    (void)kernels;
+    cblas_sgemm(CblasRowMajor, transposed(shape->col_a),
+                transposed(shape->col_b), (int)shape->m, (int)shape->n,
+                (int)shape->k, (float)shape->alpha, a,
+                leading(shape->row_a, shape->col_a), b,
+                leading(shape->row_b, shape->col_b), (float)shape->beta, c,
+                (int)shape->row_c);
+}
+
+void qrb__blas_product_f64(const struct qrb__kernels *kernels,
+                           const struct qrb__product *shape, const double *a,
+                           const double *b, double *c)
+{
+    (void)kernels;
+    cblas_dgemm(CblasRowMajor, transposed(shape->col_a),
+                transposed(shape->col_b), (int)shape->m, (int)shape->n,
+                (int)shape->k, shape->alpha, a,
+                leading(shape->row_a, shape->col_a), b,
+                leading(shape->row_b, shape->col_b), shape->beta, c,
+                (int)shape->row_c);
+}
+
+/* The configuration begins with "OpenBLAS <version> ". */
+static void describe(const struct qrb__kernels *kernels, char *out,
+                     size_t size)
+{
+    const char *version = strchr(openblas_get_config(), ' ');
+    int length = 0;
+
+    (void)kernels;
+    if (version != NULL) {
+        version++;
+        length = (int)strcspn(version, " ");
+    }
+    snprintf(out, size, "openblas %.*s, %s kernels", length,
+             version == NULL ? "" : version, openblas_get_corename());
+}
+
+#else
+/* Our own kernels alone: the tiles of large products are theirs, too. */
+bool qrb__blas_fits(const struct qrb__kernels *kernels,
+                    const struct qrb__gemm *shape)
+{
+    (void)kernels;
+    (void)shape;
     return false;
+}
+
+int qrb__blas_begin(void)
+{
+    return 0;
+}
+
+void qrb__blas_end(int begun)
+{
+    (void)begun;
 }
 
 void qrb__blas_product_f32(const struct qrb__kernels *kernels,

@@ -127,12 +127,21 @@ void REAL(qrb__gemm_batch)(qrb_context *ctx, const struct qrb__gemm *shape,
                            size_t count, const real *const *a,
                            const real *const *b, real *const *c)
 {
-    struct products work = { .ctx = ctx, .shape = shape, .a = a, .b = b, .c = c };
+    struct products work = {
+        .ctx = ctx, .shape = shape, .a = a, .b = b, .c = c
+    };
+    int threads = 0;
 
-    work.blas = is_large(shape) && qrb__blas_fits(&ctx->kernels);
+    if (shape->m == 0 || shape->n == 0)
+        return;
+    work.blas = is_large(shape) && qrb__blas_fits(&ctx->kernels, shape);
     cut(&work, count);
+    if (work.blas)
+        threads = qrb__blas_begin();
     qrb__parallel_for(ctx, count * work.tiles_m * work.tiles_n, multiply_tile,
                       &work);
+    if (work.blas)
+        qrb__blas_end(threads);
 }
 
 void REAL(qrb__gemm)(qrb_context *ctx, const struct qrb__gemm *shape,
