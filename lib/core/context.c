@@ -31,6 +31,7 @@ static size_t processors_allowed(void)
 /* One line of text, whatever is in a name that came from a file: control
  * characters become '?', and what is too long ends in "..." behind a whole
  * character. */
+QRB_PRINTF(3, 0)
 static void write_line(char *line, size_t size, const char *format,
                        va_list arguments)
 {
