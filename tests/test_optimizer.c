@@ -698,6 +698,7 @@ int main(void)
     TCase *rules = tcase_create("rules");
     TCase *schedule = tcase_create("schedule");
 
+    tcase_set_timeout(update, 60);
     tcase_add_loop_test(update, updates_are_those_of_a_double_reference, 0, 4);
     tcase_add_test(update, first_step_of_adamw_is_the_learning_rate);
     tcase_add_test(update, weight_decay_spares_norms_biases_and_vectors);

@@ -1228,6 +1228,8 @@ int main(void)
     TCase *end = tcase_create("end");
     TCase *checkpoint = tcase_create("checkpoint");
 
+    tcase_set_timeout(loop, 60);
+    tcase_set_timeout(end, 60);
     tcase_add_test(loop, training_lowers_the_loss_and_reports_it);
     tcase_add_test(loop, accumulation_is_one_large_batch);
     tcase_add_test(loop, unusable_batch_leaves_no_trace_in_the_gradients);

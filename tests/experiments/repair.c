@@ -113,6 +113,7 @@ static void adapt(struct lab *lab)
     qrb_dataset_options shape = { sizeof shape, 4, 128 };
     char directory[] = "/tmp/qrobust-repair-XXXXXX";
     char file[64];
+    qrb_engine_config config = QRB_ENGINE_CONFIG_INIT;
     qrb_dataset *dataset = NULL;
     qrb_trainer *trainer = NULL;
 
@@ -135,6 +136,13 @@ static void adapt(struct lab *lab)
     need(lab, qrb_engine_save(lab->model, directory, NULL, 0), "save");
     need(lab, qrb_engine_open(lab->ctx, directory, NULL, &lab->anchor),
          "anchor");
+    need(lab, qrb_engine_get_config(lab->anchor, &config), "anchor");
+    if (config.rotary != lab->config.rotary) {
+        /* Equal names and shapes, but rows of q and k in another order. */
+        fprintf(stderr, "repair: the model is not in the layout in which it "
+                        "is saved; convert it to a directory first\n");
+        exit(1);
+    }
     snprintf(file, sizeof file, "%s/config.json", directory);
     unlink(file);
     snprintf(file, sizeof file, "%s/model.safetensors", directory);
