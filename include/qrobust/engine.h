@@ -16,23 +16,23 @@ enum qrb_rotary_layout {
     QRB_ROTARY_INTERLEAVED = 1  /**< (2i, 2i + 1), llama2.c */
 };
 
-/* Shape of a model; set struct_size first. */
+/* Shape of a model; start from QRB_ENGINE_CONFIG_INIT. */
 typedef struct qrb_engine_config {
     size_t struct_size;
     size_t vocab;
     size_t dim;
     size_t layers;
     size_t heads;
-    size_t kv_heads;
-    size_t head_dim; /* 0: dim / heads */
-    size_t hidden;   /* of the feed-forward block */
-    size_t context;  /* longest sequence */
-    double rms_epsilon;
-    double rope_theta;
-    uint32_t architecture; /* enum qrb_architecture */
-    uint32_t rotary;       /* enum qrb_rotary_layout */
-    uint32_t tied_head;    /* 1: the head is the embedding */
-    uint32_t qkv_bias;     /* 1: q, k and v have biases */
+    size_t kv_heads;       /* divides heads */
+    size_t head_dim;       /* even; 0: dim / heads (default) */
+    size_t hidden;         /* of the feed-forward block */
+    size_t context;        /* longest sequence, in tokens */
+    double rms_epsilon;    /* default 1e-5 */
+    double rope_theta;     /* default 10000 */
+    uint32_t architecture; /* enum qrb_architecture; default Llama */
+    uint32_t rotary;       /* enum qrb_rotary_layout; default half */
+    uint32_t tied_head;    /* 1 (default): the head is the embedding */
+    uint32_t qkv_bias;     /* 1: q, k and v have biases; default 0 */
 } qrb_engine_config;
 
 #define QRB_ENGINE_CONFIG_INIT \
@@ -49,8 +49,30 @@ typedef struct qrb_engine_options {
 #define QRB_ENGINE_OPTIONS_INIT { sizeof(qrb_engine_options), QRB_F32, 1 }
 
 /**
- * A model of random weights: normal with standard deviation 0.02, residual
- * projections divided by sqrt(2 layers), norms one; keyed by the seed.
+ * Make a model of random weights.
+ *
+ * Llama (Touvron et al., arXiv:2302.13971) or Qwen2 (arXiv:2407.10671):
+ * embedding, blocks of root mean square norm, rotary positions, grouped causal
+ * attention and SwiGLU, a last norm and a head.  Weights are normal with
+ * standard deviation 0.02, those of o_proj and down_proj divided by
+ * sqrt(2 layers); norms are one, biases zero.  They are a function of the
+ * configuration and the context's seed.
+ *
+ * The model is a host like any other: its parameters are registered under
+ * their Hugging Face names, its callbacks take token batches, and it taps the
+ * pass in force.  Results have the same bits with any number of threads.  A
+ * batch that is no larger than an earlier one, with the same listeners,
+ * allocates nothing.  The last token of a sequence is a target only: taps see
+ * sequences * (length - 1) tokens, and the head as many rows as are scored.
+ *
+ * @param config  copied; head_dim 0 is filled in
+ * @param options NULL: the defaults; copied
+ * @param out     the model, or NULL on failure; release it with
+ *                qrb_model_destroy()
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, or a field of the configuration or
+ *         of the options is out of range: the message names it);
+ *         QRB_E_UNSUPPORTED (dtype is neither F32 nor F64); QRB_E_SHAPE (the
+ *         number of weights overflows); QRB_E_NO_MEMORY; QRB_E_REENTRANT
  */
 QRB_API qrb_status qrb_engine_create(qrb_context *ctx,
                                      const qrb_engine_config *config,
@@ -58,52 +80,102 @@ QRB_API qrb_status qrb_engine_create(qrb_context *ctx,
                                      qrb_model **out);
 
 /**
- * Open a model: a directory with config.json and safetensors, or a llama2.c
- * checkpoint (version 0, float32).
+ * Open a model: a directory with config.json and safetensors, whole or in
+ * shards, or a llama2.c checkpoint (version 0, float32).
  *
- * @return QRB_OK; QRB_E_IO; QRB_E_FORMAT; QRB_E_SHAPE (the message names the
- *         tensor, the found and the expected shape); QRB_E_UNSUPPORTED;
- *         QRB_E_NOT_FINITE (names the tensor); QRB_E_NO_MEMORY
+ * Weights of F64, F32, F16 or BF16 become the engine's type.  A safetensors
+ * model that is not trainable and whose tensors all have that type already
+ * uses the file's pages instead of a copy; writing to its weights copies the
+ * pages written to and leaves the file alone.  The file then stays open until
+ * the model is destroyed, and must not be cut short meanwhile: that is looked
+ * for before each batch (QRB_E_IO), but not when others read the weights.
+ * Replacing the file by another of its name is fine.
+ *
+ * A tensor that the configuration has no place for is refused, but for stored
+ * rotary frequencies and the copy of a tied head.
+ *
+ * @param path    of a directory or a file
+ * @param options NULL: the defaults; copied
+ * @param out     the model, or NULL on failure; release it with
+ *                qrb_model_destroy()
+ * @return QRB_OK; QRB_E_INVALID_ARG; QRB_E_IO; QRB_E_FORMAT (also a tensor
+ *         that is missing); QRB_E_SHAPE (the message names the tensor, the
+ *         found and the expected shape); QRB_E_UNSUPPORTED (the message names
+ *         the key or the tensor); QRB_E_NOT_FINITE (names the tensor and the
+ *         first such element); QRB_E_NO_MEMORY; QRB_E_REENTRANT
  */
 QRB_API qrb_status qrb_engine_open(qrb_context *ctx, const char *path,
                                    const qrb_engine_options *options,
                                    qrb_model **out);
 
-/** The same from sources: config.json and one safetensors file. */
+/**
+ * The same from sources.
+ *
+ * @param config  of config.json
+ * @param weights of one safetensors file; a buffer is copied from and may go
+ *                when the call returns, as may a descriptor
+ * @return as qrb_engine_open(); QRB_E_CALLBACK (read_at)
+ */
 QRB_API qrb_status qrb_engine_open_sources(qrb_context *ctx,
                                            const qrb_source *config,
                                            const qrb_source *weights,
                                            const qrb_engine_options *options,
                                            qrb_model **out);
 
-/** Shape of an engine's model; QRB_E_STATE if it is not the engine's. */
+/**
+ * Shape of an engine's model, with head_dim filled in.
+ *
+ * @param out set struct_size first
+ * @return QRB_OK; QRB_E_INVALID_ARG; QRB_E_STATE (the model is a host's)
+ */
 QRB_API qrb_status qrb_engine_get_config(const qrb_model *model,
                                          qrb_engine_config *out);
 
 /**
- * Write config.json and model.safetensors into a directory, which is made if
- * need be; each file is replaced atomically.
+ * Write config.json and model.safetensors into a directory in the layout of
+ * Hugging Face, in the engine's type.
  *
- * @param metadata [2 * pairs] keys and values for the safetensors header
+ * A model with interleaved rotary pairs is written in half-split order: rows
+ * of q and k and their biases are reordered.  The weights are written first;
+ * each file is replaced whole or not at all.
+ *
+ * @param directory made if need be, its parent not
+ * @param metadata  [2 * pairs] keys and values for the safetensors header;
+ *                  "format" is set to "pt" unless it is among them
+ * @return QRB_OK; QRB_E_INVALID_ARG; QRB_E_STATE (the model is a host's);
+ *         QRB_E_UNSUPPORTED (biases that the family does not have);
+ *         QRB_E_IO; QRB_E_NO_MEMORY; QRB_E_REENTRANT
  */
 QRB_API qrb_status qrb_engine_save(const qrb_model *model,
                                    const char *directory,
                                    const char *const *metadata, size_t pairs);
 
 /**
- * Logits of every position.
+ * Logits of every position.  Taps the pass in force, if there is one.
  *
- * @param tokens [sequences, length]
- * @param out    [sequences * length, vocab], of the engine's type
+ * @param tokens [sequences, length], each below the vocabulary
+ * @param out    [sequences * length, vocab], dense, of the engine's type; its
+ *               contents are undefined after a failure of a tap
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, or a token: the message says
+ *         which); QRB_E_SHAPE (of out, an empty batch, or a sequence beyond
+ *         the context); QRB_E_STATE (the model is a host's); QRB_E_IO (the
+ *         file of the weights shrank); QRB_E_NO_MEMORY; QRB_E_REENTRANT; what
+ *         a tap returns
  */
 QRB_API qrb_status qrb_engine_logits(qrb_model *model, const int32_t *tokens,
                                      size_t sequences, size_t length,
                                      qrb_tensor *out);
 
 /**
- * Bytes that the engine will hold for batches of this shape, before it does.
+ * Bytes that the engine will hold after a batch of this shape, before it does:
+ * weights, gradients, activations and tables, without what listeners need and
+ * without pages of a file.
  *
- * @param training 1: with gradients and what backward needs
+ * @param length   tokens that are computed: one less than a token batch has
+ * @param training 1: with what backward needs; 0: forward only
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, training above 1); QRB_E_STATE (the
+ *         model is a host's, or training without gradients); QRB_E_SHAPE (the
+ *         batch is too large); QRB_E_NO_MEMORY
  */
 QRB_API qrb_status qrb_engine_memory(const qrb_model *model, size_t sequences,
                                      size_t length, uint32_t training,
