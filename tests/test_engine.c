@@ -92,7 +92,8 @@ START_TEST(bits_do_not_depend_on_the_number_of_threads)
         model[t] = make_model(ctx[t], &config, QRB_F32);
         loss[t] = loss_and_gradients(model[t], &batch, 1.0);
         ck_assert_double_eq(loss[t], loss[0]);
-        ck_assert_double_eq(loss_of(model[t], &batch), loss_of(model[0], &batch));
+        ck_assert_double_eq(loss_of(model[t], &batch),
+                            loss_of(model[0], &batch));
         ck_assert(same_gradients(model[t], model[0]));
     }
     for (size_t t = 0; t < 3; t++) {

@@ -142,7 +142,8 @@ END_TEST
 
 START_TEST(metadata_is_passed_through)
 {
-    static const char *const pairs[] = { "seed", "7", "text", "\xc3\xa9t\xc3\xa9" };
+    static const char *const pairs[] = { "seed", "7", "text",
+                                         "\xc3\xa9t\xc3\xa9" };
     static const char *const format[] = { "format", "np" };
     const qrb_engine_config config = config_of(&variants[0]);
     qrb_context *ctx = make_threads(1);

@@ -419,8 +419,9 @@ int main(void)
                         VARIANTS);
     tcase_add_loop_test(cases, listening_does_not_change_results, 0, VARIANTS);
     tcase_add_loop_test(cases, a_change_in_place_is_part_of_the_network, 0, 2);
-    tcase_add_loop_test(cases, what_is_added_to_a_gradient_is_a_term_of_the_loss,
-                        0, 2);
+    tcase_add_loop_test(cases,
+                        what_is_added_to_a_gradient_is_a_term_of_the_loss, 0,
+                        2);
     tcase_add_test(cases, a_listener_that_stops_ends_the_pass);
     suite_add_tcase(suite, cases);
     return run_suite(suite);

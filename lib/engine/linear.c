@@ -1,5 +1,7 @@
 /* y = x W^T + b for up to three weights on one input, side by side in y.
- * Weights that lie one behind the other are one product. */
+ * Forward multiplies weight by weight: how a product is cut shows in the last
+ * bit, and a model gives the same bits wherever its weights lie.  Backward
+ * takes weights that lie one behind the other as one. */
 #include <string.h>
 
 #include "engine/ops.h"
@@ -55,14 +57,11 @@ static void multiply(struct qrb__engine *engine, const struct qrb__op *op,
     const real *x = value_rows(engine, op->in, block);
     real *y = value_rows(engine, op->out, block);
     const bool biased = op->bias[0] != QRB__NONE;
-    size_t columns;
 
     if (biased)
         fill_with_bias(engine, op, block->rows, total, y);
-    for (size_t j = 0; j < op->weights;) {
-        const real *w = weight_of(engine, op->weight[j]);
-        const size_t run =
-            REAL(qrb__linear_run)(engine, op, j, false, &columns);
+    for (size_t j = 0; j < op->weights; j++) {
+        const size_t columns = engine->parameters[op->weight[j]].rows;
         const struct qrb__gemm shape = { .m = block->rows,
                                          .n = columns,
                                          .k = in,
@@ -73,9 +72,9 @@ static void multiply(struct qrb__engine *engine, const struct qrb__op *op,
                                          .beta = biased ? 1 : 0,
                                          .transpose_b = true };
 
-        REAL(qrb__gemm)(engine->ctx, &shape, x, w, y);
+        REAL(qrb__gemm)(engine->ctx, &shape, x,
+                        weight_of(engine, op->weight[j]), y);
         y += columns;
-        j += run;
     }
 }
 
