@@ -5,7 +5,7 @@ usage: torch_eval.py QROBUST SHARED [BYTES]
 
 Model, tokenizer, quantizers and windows are written here a second time, from
 the formulas, and must agree with `qrobust eval` on stories260K and the first
-BYTES (default 16000) of its text: to 1e-4 relative in every precision and
+BYTES (default 8000) of its text: to 1e-4 relative in every precision and
 mode, with equal counts of scored tokens.  Exits with 77 (skipped) where
 PyTorch or the shared data is missing.
 """
@@ -249,7 +249,7 @@ def ours(qrobust, directory, text, mode):
 
 def main():
     qrobust, shared = sys.argv[1:3]
-    size = int(sys.argv[3]) if len(sys.argv) > 3 else 16000
+    size = int(sys.argv[3]) if len(sys.argv) > 3 else 8000
     source = os.path.join(shared, "data/models/stories260K")
     corpus = os.path.join(shared, "data/text/tinystories/tinystories_a.txt")
     if not os.path.exists(source) or not os.path.exists(corpus):
