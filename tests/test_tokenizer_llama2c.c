@@ -239,6 +239,8 @@ START_TEST(bytes_are_three_to_258_and_the_space_in_front_comes_off)
 {
     static struct file file;
     qrb_tokenizer *t;
+    int32_t expected[101] = { 259 };
+    char unknown[100];
 
     begin_file(&file);
     put_token(&file, " ", 0.0f);
@@ -247,6 +249,10 @@ START_TEST(bytes_are_three_to_258_and_the_space_in_front_comes_off)
     ck_assert_int_eq(qrb_tokenizer_bos(t), 1);
     ck_assert_int_eq(qrb_tokenizer_eos(t), 2);
     EXPECT_IDS(ctx, t, "A\xc3\xa9\xc3", 259, 3 + 'A', 260, 3 + 0xc3);
+    memset(unknown, 'z', sizeof unknown);
+    for (size_t i = 0; i < sizeof unknown; i++)
+        expected[i + 1] = 3 + 'z';
+    expect_ids(ctx, t, unknown, sizeof unknown, expected, 101);
     /* The names of the first tokens are text like any other. */
     EXPECT_IDS(ctx, t, "\n<s>", 259, 13, 63, 118, 65);
     expect_text(ctx, t, (const int32_t[]){ 1, 259, 259, 3 + 'A', 2, 259 }, 6,

@@ -385,6 +385,30 @@ START_TEST(an_expression_that_takes_too_long_is_an_error)
 }
 END_TEST
 
+/* Trying each of n spaces for a line end behind it is n calls of matching: the
+ * limits are for what grows faster. */
+START_TEST(long_runs_of_spaces_are_within_the_limits)
+{
+    enum { SIZE = 300000 };
+    qrb_tokenizer *t = open_with(
+        SPLIT("\"Regex\":\"\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"",
+              "\"behavior\":\"Isolated\""),
+        "\"vocab\":{\" \":0,\"a\":1},\"merges\":[]");
+    char *text = malloc(SIZE);
+    int32_t *ids = NULL;
+    size_t count;
+
+    ck_assert_ptr_nonnull(text);
+    memset(text, ' ', SIZE);
+    text[SIZE - 1] = 'a';
+    ASSERT_OK(ctx, qrb_tokenizer_encode(t, text, SIZE, &ids, &count));
+    ck_assert_uint_eq(count, SIZE);
+    qrb_free(ctx, ids);
+    free(text);
+    qrb_tokenizer_destroy(t);
+}
+END_TEST
+
 /* Half a megabyte in one word, of one byte and of all: the time would tell. */
 START_TEST(long_words_are_merged_quickly_and_come_back)
 {
@@ -633,12 +657,71 @@ START_TEST(encoding_a_long_text_can_be_cancelled)
 }
 END_TEST
 
+struct reentry {
+    const qrb_tokenizer *tokenizer;
+    unsigned calls;
+};
+
+static int call_back(const char *what, uint64_t done, uint64_t total,
+                     void *user)
+{
+    struct reentry *reentry = user;
+    const qrb_tokenizer *t = reentry->tokenizer;
+    qrb_tokenizer *other = NULL;
+    int32_t *ids = NULL;
+    char *text = NULL;
+    size_t count;
+
+    (void)what;
+    (void)done;
+    (void)total;
+    reentry->calls++;
+    ck_assert_int_eq(qrb_tokenizer_encode(t, "a", 1, &ids, &count),
+                     QRB_E_REENTRANT);
+    ck_assert_int_eq(qrb_tokenizer_encode_document(t, "a", 1, &ids, &count),
+                     QRB_E_REENTRANT);
+    ck_assert_int_eq(qrb_tokenizer_decode(t, NULL, 0, &text, &count),
+                     QRB_E_REENTRANT);
+    ck_assert_int_eq(qrb_tokenizer_save(t, "/nowhere"), QRB_E_REENTRANT);
+    ck_assert_int_eq(qrb_tokenizer_open_path(ctx, "/nowhere", &other),
+                     QRB_E_REENTRANT);
+    ck_assert_int_eq(qrb_tokenizer_open(ctx, NULL, 1, &other), QRB_E_REENTRANT);
+    ck_assert_int_eq(qrb_tokenizer_train(ctx, "a", 1, 257, &other),
+                     QRB_E_REENTRANT);
+    /* Looking is allowed. */
+    ck_assert_uint_eq(qrb_tokenizer_vocab(t), 7);
+    return 0;
+}
+
+START_TEST(callbacks_may_look_at_a_tokenizer_and_no_more)
+{
+    qrb_context_options options = QRB_CONTEXT_OPTIONS_INIT;
+    struct reentry reentry = { NULL, 0 };
+    qrb_tokenizer *t;
+    qrb_tokenizer *trained = NULL;
+
+    options.progress = call_back;
+    options.progress_user = &reentry;
+    qrb_context_destroy(ctx);
+    ck_assert_int_eq(qrb_context_create(&options, &ctx), QRB_OK);
+    t = open_with("", CHARACTERS);
+    reentry.tokenizer = t;
+    ASSERT_OK(ctx, qrb_tokenizer_train(ctx, "ab", 2, 258, &trained));
+    ck_assert_uint_gt(reentry.calls, 0);
+    qrb_tokenizer_destroy(trained);
+    qrb_tokenizer_destroy(t);
+}
+END_TEST
+
 /* All that text can meet: a normalizer, added tokens of both kinds, broken
  * bytes, several stages, words that are remembered and others. */
+#define MARKS "\xcc\x81\xcc\xa3\xcc\x81\xcc\xa3\xcc\x81\xcc\xa3"
+
 static qrb_status encode_some(const qrb_tokenizer *t)
 {
-    static const char text[] = "e\xcc\x81 12 \xff he <x>\n<|endoftext|>\n a "
-                               "wordthatistoolongtoberemembered";
+    static const char text[] =
+        "e" MARKS MARKS MARKS " 12 \xff he <x>\n<|endoftext|>\n a "
+        "wordthatistoolongtoberemembered";
     int32_t *ids = NULL;
     char *decoded = NULL;
     size_t count;
@@ -727,6 +810,7 @@ int main(void)
     tcase_add_test(encoding,
                    each_part_of_a_sequence_cuts_what_the_one_before_left);
     tcase_add_test(encoding, an_expression_that_takes_too_long_is_an_error);
+    tcase_add_test(encoding, long_runs_of_spaces_are_within_the_limits);
     tcase_add_test(encoding, long_words_are_merged_quickly_and_come_back);
     tcase_add_test(encoding,
                    bytes_without_a_token_are_replaced_or_unknown_or_an_error);
@@ -741,6 +825,7 @@ int main(void)
     tcase_add_test(decoding, ids_that_are_not_there_are_refused);
     tcase_add_test(calls, null_is_refused_and_harmless);
     tcase_add_test(calls, encoding_a_long_text_can_be_cancelled);
+    tcase_add_test(calls, callbacks_may_look_at_a_tokenizer_and_no_more);
     tcase_add_test(calls,
                    no_failed_allocation_is_lost_in_encoding_and_decoding);
     suite_add_tcase(suite, encoding);

@@ -7,8 +7,8 @@
  *
  * An expression is tried at each place in turn, anchored, with a limit on the
  * calls that matching makes; the limits that were used up are charged to a
- * budget for the whole text, so that no expression makes a text of n bytes
- * cost more than O(n) calls. */
+ * budget for all that is encoded by one call, so that no expression makes n
+ * bytes of text cost more than O(n) calls. */
 #include "io/pretokenizer.h"
 
 #include <string.h>
@@ -20,7 +20,7 @@ static const char metaspace[] = "\xe2\x96\x81";
 enum {
     LIMIT_FIRST = 256, /* calls of one try */
     LIMIT_STEP = 16,   /* the next try has so many times more */
-    BUDGET_LEAST = 10 * 1000 * 1000,
+    BUDGET_LEAST = 1000 * 1000,
     BUDGET_PER_BYTE = 64,
     HEAP_KIBIBYTES = 64 * 1024
 };
@@ -30,6 +30,7 @@ qrb_status qrb__pretokens_create(qrb_context *ctx,
                                  struct qrb__pretokens *out)
 {
     out->pretokenizer = pretokenizer;
+    out->budget = BUDGET_LEAST;
     if (pretokenizer->general == NULL)
         return QRB_OK;
     out->match = pcre2_match_data_create(1, pretokenizer->general);
@@ -49,7 +50,7 @@ void qrb__pretokens_begin(struct qrb__pretokens *walk, const char *text,
     walk->stages[0].first = first;
     walk->depth = 0;
     walk->started = false;
-    walk->budget = BUDGET_LEAST + (uint64_t)size * BUDGET_PER_BYTE;
+    walk->budget += (uint64_t)size * BUDGET_PER_BYTE;
 }
 
 void qrb__pretokens_free(qrb_context *ctx, struct qrb__pretokens *walk)
