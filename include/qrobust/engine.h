@@ -19,16 +19,16 @@ enum qrb_rotary_layout {
 /* Shape of a model; start from QRB_ENGINE_CONFIG_INIT. */
 typedef struct qrb_engine_config {
     size_t struct_size;
-    size_t vocab;
-    size_t dim;
-    size_t layers;
-    size_t heads;
-    size_t kv_heads;       /* divides heads */
+    size_t vocab;          /* tokens */
+    size_t dim;            /* width of the hidden state */
+    size_t layers;         /* blocks */
+    size_t heads;          /* of queries */
+    size_t kv_heads;       /* of keys and values; divides heads */
     size_t head_dim;       /* even; 0: dim / heads (default) */
-    size_t hidden;         /* of the feed-forward block */
+    size_t hidden;         /* width of the feed-forward part */
     size_t context;        /* longest sequence, in tokens */
-    double rms_epsilon;    /* default 1e-5 */
-    double rope_theta;     /* default 10000 */
+    double rms_epsilon;    /* beside the mean square in norms; default 1e-5 */
+    double rope_theta;     /* base of the rotary angles; default 10000 */
     uint32_t architecture; /* enum qrb_architecture; default Llama */
     uint32_t rotary;       /* enum qrb_rotary_layout; default half */
     uint32_t tied_head;    /* 1 (default): the head is the embedding */

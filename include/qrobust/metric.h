@@ -69,18 +69,18 @@ typedef struct qrb_metric_result {
     double nll;        /* mean, nats */
     double perplexity; /* exp(nll) */
     double kl_mean;    /* KL(base || measured), nats a token */
-    double kl_stderr;
-    double kl_median;
-    double kl_p99;
-    double kl_max;
+    double kl_stderr;  /* standard error of the mean */
+    double kl_median;  /* over the rows with a base, like what follows */
+    double kl_p99;     /* 99 % of the rows have less */
+    double kl_max;     /* largest */
     double top1_agreement; /* fraction of rows with equal argmax */
     double delta_p_mean;   /* measured - base, of the true token */
-    double delta_p_rms;
-    double kl_min;
-    double kl_p999; /* 99.9 % */
-    double kl_p10;
-    double kl_p5;
-    double kl_p1;
+    double delta_p_rms;    /* root of the mean square of the same */
+    double kl_min;         /* smallest */
+    double kl_p999;        /* 99.9 % */
+    double kl_p10;         /* 10 % */
+    double kl_p5;          /* 5 % */
+    double kl_p1;          /* 1 % */
     double top1_stderr;      /* sqrt(p (1 - p) / (n - 1)) */
     double base_nll;         /* mean over rows with a base and a target */
     double log_ratio;        /* of perplexities, over the same rows */
@@ -117,7 +117,7 @@ typedef struct qrb_prompt_result {
     double log_variance_reduction; /* %, of log perplexity */
     uint64_t prompts;              /* counted */
     double defended_variance;      /* of perplexity, n - 1 */
-    double attacked_variance;
+    double attacked_variance;      /* the same of the attacked model */
 } qrb_prompt_result;
 
 /**

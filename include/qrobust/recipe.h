@@ -114,7 +114,7 @@ typedef struct qrb_calibrate_options {
     uint64_t seed;      /* of the draw that is written; default 0 */
     size_t search_seeds; /* draws seed, seed + 1, ... that are averaged while
                             searching; default 3 */
-    qrb_evaluate_options evaluate;
+    qrb_evaluate_options evaluate; /* how perplexity is measured */
 } qrb_calibrate_options;
 
 #define QRB_CALIBRATE_OPTIONS_INIT \
@@ -124,7 +124,7 @@ typedef struct qrb_calibrate_options {
 /* Set struct_size first. */
 typedef struct qrb_calibrate_result {
     size_t struct_size;
-    double sigma;
+    double sigma;          /* that reaches the ratio */
     double achieved_ratio; /* of the draw with the options' seed */
     double slope;          /* a of log r = a sigma^2 + b */
     double intercept;      /* b */
@@ -161,20 +161,23 @@ QRB_API qrb_status qrb_attack_calibrate(qrb_model *model, qrb_noise *attack,
  * or QRB_REPAIR_OPTIONS_PAPER (as printed). */
 typedef struct qrb_repair_options {
     size_t struct_size;
-    qrb_trainer_options trainer;
-    qrb_anchor_options anchor;
-    qrb_dataset_options dataset;
+    qrb_trainer_options trainer; /* steps, learning rate, checkpoints */
+    qrb_anchor_options anchor;   /* strength, normalisation, application */
+    qrb_dataset_options dataset; /* how the text is cut into batches */
     uint32_t resume;   /* 1: go on from the trainer's checkpoint if there is
                           one; default 0 */
     uint32_t reserved; /* 0 */
 } qrb_repair_options;
 
+/** The trainer's options of the two recipes, which differ in the learning rate
+ * and in the microbatches of a step. */
 #define QRB_REPAIR_TRAINER(lr_, accumulation_) \
     { sizeof(qrb_trainer_options), QRB_OPTIMIZER_OPTIONS_INIT, 250, 10, \
       lr_, 0.1, accumulation_, 0, 100, "repair", QRB_SCHEDULE_CONSTANT, 0 }
 #define QRB_REPAIR_OPTIONS_INIT \
     { sizeof(qrb_repair_options), QRB_REPAIR_TRAINER(2e-4, 1), \
       QRB_ANCHOR_OPTIONS_INIT, QRB_DATASET_OPTIONS_INIT, 0, 0 }
+/** The recipe as it was published. */
 #define QRB_REPAIR_OPTIONS_PAPER \
     { sizeof(qrb_repair_options), QRB_REPAIR_TRAINER(2e-5, 2), \
       QRB_ANCHOR_OPTIONS_PAPER, { sizeof(qrb_dataset_options), 1, 2048 }, 0, 0 }
@@ -182,10 +185,10 @@ typedef struct qrb_repair_options {
 /* Set struct_size first. */
 typedef struct qrb_repair_result {
     size_t struct_size;
-    qrb_train_result training;
+    qrb_train_result training; /* of the steps that were made */
     double distance_before; /* of the anchored weights to the anchor */
-    double distance_after;
-    double distance_moved; /* of the anchored weights from where they were */
+    double distance_after;  /* the same when it was done */
+    double distance_moved;  /* of the anchored weights from where they were */
 } qrb_repair_result;
 
 /**

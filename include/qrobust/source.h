@@ -31,8 +31,8 @@ typedef struct qrb_source {
     const char *path;   /* a file; needed during the call alone */
     const void *buffer; /* [size] bytes at any alignment, borrowed until the
                          * object that reads from it is closed */
-    qrb_read_at_fn read_at;
-    void *read_at_user;
+    qrb_read_at_fn read_at; /* called for what is needed; NULL: none */
+    void *read_at_user; /* handed to read_at */
     uint64_t size;      /* bytes of buffer, or of what read_at reads; ignored
                          * with path and fd */
     int32_t fd;         /* a descriptor open for reading, borrowed like the
@@ -147,8 +147,8 @@ QRB_API const char *qrb_safetensors_metadata(const qrb_safetensors *file,
 
 /** One tensor to write; both pointers are borrowed for the call. */
 typedef struct qrb_named_tensor {
-    const char *name;
-    const qrb_tensor *tensor;
+    const char *name;         /* UTF-8, not empty */
+    const qrb_tensor *tensor; /* what is written */
 } qrb_named_tensor;
 
 /**

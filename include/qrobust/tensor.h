@@ -28,13 +28,14 @@ enum qrb_dtype {
     QRB_F8_E5M2 = 15
 };
 
+/** Dimensions that a tensor has at most. */
 #define QRB_MAX_RANK 8
 
 /* Start from QRB_TENSOR_OPTIONS_INIT and set dtype, rank and shape. */
 typedef struct qrb_tensor_options {
     size_t struct_size;
     void *memory; /* borrowed; NULL: the tensor owns a zeroed buffer */
-    size_t shape[QRB_MAX_RANK];
+    size_t shape[QRB_MAX_RANK];    /* extents, the first `rank` of them */
     int64_t strides[QRB_MAX_RANK]; /* bytes; all zero: row-major, dense */
     uint32_t dtype;                /* enum qrb_dtype; default QRB_F32 */
     uint32_t rank;                 /* 1..8 */

@@ -37,11 +37,12 @@ enum qrb_tokenizer_format {
  * Of llama2.c's format, tokens 3 to 258 are the bytes.
  *
  * The token that begins a text is the one that the post-processor puts in
- * front of it, else the special token that is called <s>, <|begin_of_text|>,
- * <|startoftext|>, <bos> or <|endoftext|>, the first of these that is there.
- * The one that ends it is likewise the post-processor's, else </s>,
- * <|end_of_text|>, <|endoftext|>, <eos>, <|eot_id|> or <|im_end|>.  Tokens 1
- * and 2 of a llama2.c tokenizer are these.
+ * front of it, else the special token that is called `<s>`,
+ * `<|begin_of_text|>`, `<|startoftext|>`, `<bos>` or `<|endoftext|>`, the first
+ * of these that is there.  The one that ends it is likewise the
+ * post-processor's, else `</s>`, `<|end_of_text|>`, `<|endoftext|>`, `<eos>`,
+ * `<|eot_id|>` or `<|im_end|>`.  Tokens 1 and 2 of a llama2.c tokenizer are
+ * these.
  *
  * Files are limited: 100 MB of JSON or 16 MB of llama2.c, 2^24 ids that are
  * at most twice the number of tokens and 1024 more, 65536 bytes a token (256

@@ -96,7 +96,7 @@ typedef struct qrb_trainer qrb_trainer;
 /* Start from QRB_TRAINER_OPTIONS_INIT. */
 typedef struct qrb_trainer_options {
     size_t struct_size;
-    qrb_optimizer_options optimizer;
+    qrb_optimizer_options optimizer; /* kind, moments, decay, clipping */
     uint64_t steps;         /* optimizer steps, at least 1; default 1000 */
     uint64_t warmup;        /* steps of linear warm-up; default 10 */
     double lr;              /* peak, at least 0; default 2e-4 */
