@@ -610,6 +610,7 @@ START_TEST(checkpoints_of_llama2c_are_opened)
     qrb_engine_config config;
     qrb_model *model;
     qrb_model *opened;
+    qrb_model *converted;
     char directory[64];
     char path[256];
     float *before;
@@ -621,12 +622,18 @@ START_TEST(checkpoints_of_llama2c_are_opened)
     model = make_model(ctx, &config, QRB_F32);
     write_llama2c(model, &config, in_directory(directory, "m.bin", path));
     opened = open_as(ctx, path, QRB_F32, 1);
-    ck_assert(same_weights(model, opened));
     before = logits_of(model);
     after = logits_of(opened);
-    ck_assert_mem_eq(before, after, ROWS * config.vocab * sizeof *before);
+    for (size_t i = 0; i < ROWS * config.vocab; i++)
+        ck_assert_float_eq_tol(before[i], after[i], 1e-5f);
     free(before);
     free(after);
+    /* Rows are in the order of the converted model, or an anchor of the one
+     * form would pull a model of the other apart. */
+    ASSERT_OK(ctx, qrb_engine_save(model, directory, NULL, 0));
+    converted = open_as(ctx, directory, QRB_F32, 1);
+    ck_assert(same_weights(converted, opened));
+    qrb_model_destroy(converted);
     set_element(parameter_at(model, 4).weight, 5, INFINITY);
     write_llama2c(model, &config, path);
     qrb_model_destroy(opened);

@@ -81,7 +81,9 @@ QRB_API qrb_status qrb_engine_create(qrb_context *ctx,
 
 /**
  * Open a model: a directory with config.json and safetensors, whole or in
- * shards, or a llama2.c checkpoint (version 0, float32).
+ * shards, or a llama2.c checkpoint (version 0, float32).  Of the latter the
+ * rows of q and k are put into half-split order, so that every opened model has
+ * QRB_ROTARY_HALF and can be the anchor of another.
  *
  * Weights of F64, F32, F16 or BF16 become the engine's type.  A safetensors
  * model that is not trainable and whose tensors all have that type already

@@ -84,6 +84,13 @@ struct qrb__engine {
 size_t qrb__engine_real(const struct qrb__engine *engine);
 size_t qrb__engine_elements(const struct qrb__engine_parameter *parameter);
 
+/* Whether a parameter's rows are those of rotating heads. */
+bool qrb__engine_rotates(const struct qrb__engine_parameter *parameter);
+/* Copy its rows, of neighbouring pairs, in half-split order. */
+qrb_status qrb__engine_turn(const struct qrb__engine *engine,
+                            const struct qrb__engine_parameter *parameter,
+                            const struct qrb__view *from, void *to);
+
 /* The engine of a model; QRB_E_STATE if it is a host's. */
 qrb_status qrb__engine_find(const qrb_model *model, struct qrb__engine **out);
 

@@ -171,6 +171,34 @@ static qrb_status read_parameters(struct qrb__engine *engine,
     return status;
 }
 
+/* The rows of a llama2c file stand for neighbouring pairs; in memory every
+ * model is half-split, so that weights of two models can be compared, mixed
+ * and pulled together row by row. */
+static qrb_status turn_parameters(const struct qrb__engine *engine)
+{
+    qrb_status status = QRB_OK;
+
+    for (size_t i = 0; status == QRB_OK && i < engine->parameter_count; i++) {
+        const struct qrb__engine_parameter *p = &engine->parameters[i];
+        qrb_tensor from = tensor_of(engine, p);
+        const size_t count = qrb__engine_elements(p);
+        const size_t real = qrb__engine_real(engine);
+        void *copy;
+
+        if (!qrb__engine_rotates(p))
+            continue;
+        copy = qrb__alloc_array(engine->ctx, count, real);
+        if (copy == NULL)
+            return qrb__fail(engine->ctx, QRB_E_NO_MEMORY, "%s: a copy",
+                             p->name);
+        memcpy(copy, p->weight, count * real);
+        from.view.memory = copy;
+        status = qrb__engine_turn(engine, p, &from.view, p->weight);
+        qrb__free(engine->ctx, copy);
+    }
+    return status;
+}
+
 static qrb_status check_finite(const struct qrb__engine *engine)
 {
     for (size_t i = 0; i < engine->parameter_count; i++) {
@@ -238,6 +266,8 @@ static qrb_status load(struct qrb__engine *engine, struct checkpoint *from)
         status = qrb__engine_allocate(engine, !mapped);
     if (status == QRB_OK && !mapped)
         status = read_parameters(engine, from);
+    if (status == QRB_OK && from->file == NULL)
+        status = turn_parameters(engine);
     if (status == QRB_OK)
         status = check_finite(engine);
     if (status == QRB_OK && mapped) {
@@ -295,8 +325,12 @@ static qrb_status open_llama2c(qrb_context *ctx, const char *path,
 
     source.path = path;
     status = qrb__llama2c_open(ctx, &source, &from.llama2c);
-    if (status == QRB_OK)
-        status = make_from(ctx, &from.llama2c.config, options, &from, out);
+    if (status == QRB_OK) {
+        qrb_engine_config config = from.llama2c.config;
+
+        config.rotary = QRB_ROTARY_HALF; /* as turn_parameters() leaves it */
+        status = make_from(ctx, &config, options, &from, out);
+    }
     qrb__llama2c_close(&from.llama2c);
     return status;
 }

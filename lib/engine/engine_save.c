@@ -1,7 +1,6 @@
 /* Writing a model in the layout of Hugging Face.  Where pairs of the rotation
  * are neighbours, rows of q and k are put into half-split order, in which
- * others expect them: row j of a head comes from row 2j, and row half + j from
- * row 2j + 1. */
+ * others expect them. */
 #include <string.h>
 
 #include "engine/engine.h"
@@ -18,48 +17,12 @@ struct saving {
     void *turned; /* copies of rows in the other order */
 };
 
-/* Parameters whose rows are those of rotating heads. */
-static bool rotates(const struct qrb__engine_parameter *parameter)
-{
-    const size_t length = strlen(parameter->name);
-    static const char *const biases[] = { "q_proj.bias", "k_proj.bias" };
-
-    if (parameter->role == QRB_ROLE_Q || parameter->role == QRB_ROLE_K)
-        return true;
-    for (size_t i = 0; i < 2; i++)
-        if (length > strlen(biases[i]) &&
-            strcmp(parameter->name + length - strlen(biases[i]), biases[i]) ==
-                0)
-            return true;
-    return false;
-}
-
-/* Copy rows in half-split order. */
-static qrb_status turn(const struct qrb__engine *engine,
-                       const struct qrb__engine_parameter *parameter,
-                       const struct qrb__view *from, void *to)
-{
-    const size_t half = engine->config.head_dim / 2;
-    const size_t columns =
-        parameter->columns == 0 ? 1 : parameter->columns;
-    const size_t shape[4] = { parameter->rows / (2 * half), 2, half, columns };
-    const int64_t row = (int64_t)(columns * qrb__engine_real(engine));
-    struct qrb__view source =
-        qrb__view_make(engine->dtype, 4, shape, from->memory);
-    const struct qrb__view target =
-        qrb__view_make(engine->dtype, 4, shape, to);
-
-    source.strides[1] = row;
-    source.strides[2] = 2 * row;
-    return qrb__view_copy(engine->ctx, &source, &target);
-}
-
 static size_t turned_elements(const struct qrb__engine *engine)
 {
     size_t count = 0;
 
     for (size_t i = 0; i < engine->parameter_count; i++)
-        if (rotates(&engine->parameters[i]))
+        if (qrb__engine_rotates(&engine->parameters[i]))
             count += qrb__engine_elements(&engine->parameters[i]);
     return count;
 }
@@ -92,8 +55,8 @@ static qrb_status collect(struct saving *saving)
         tensor->ctx = engine->ctx;
         tensor->view = engine->model->parameters[i]->weight;
         saving->named[i] = (qrb_named_tensor){ parameter->name, tensor };
-        if (turns && rotates(parameter)) {
-            status = turn(engine, parameter, &tensor->view, at);
+        if (turns && qrb__engine_rotates(parameter)) {
+            status = qrb__engine_turn(engine, parameter, &tensor->view, at);
             tensor->view.memory = at;
             at += qrb__engine_elements(parameter) * real;
         }
