@@ -25,8 +25,9 @@ typedef struct qrb_evaluate_options {
  * Perplexity of a model on a text, exp of the mean negative log-likelihood of
  * its scored tokens, and with a base model KL and top-1 agreement at the same
  * positions (methods 4.6 and 6.3).  qrb_window_at() says which tokens are
- * scored; each is scored once.  Windows that the host calls unusable are left
- * out: `scored` counts what was not.
+ * scored; each is scored once.  Windows that the host calls unusable, or whose
+ * likelihood is not finite, are left out of `scored`; then nll and perplexity
+ * are NaN, for the rest alone would flatter the model.
  *
  * Figures do not depend on the number of threads, nor on `batch` where the
  * host's do not.  Models are put into QRB_MODE_EVAL and left in it; passes in

@@ -37,10 +37,17 @@ static qrb_status prepare(struct repair *repair, const qrb_model *anchor,
     const qrb_repair_options *options = &repair->options;
     const qrb_anchor_options plain = QRB_ANCHOR_OPTIONS_INIT;
     qrb_model *model = repair->model;
+    const double pull = options->trainer.lr * options->anchor.strength;
     qrb_status status;
 
     if (tokens == NULL)
         return qrb__fail(model->ctx, QRB_E_INVALID_ARG, "tokens is NULL");
+    if (options->anchor.application == QRB_ANCHOR_DECOUPLED && pull > 1.0)
+        return qrb__fail(model->ctx, QRB_E_INVALID_ARG,
+                         "repair: learning rate times anchor strength is %g; "
+                         "above 1 each step overshoots the anchor: lower one "
+                         "of them, or take the proximal form",
+                         pull);
     if (count <= options->dataset.context)
         return qrb__fail(model->ctx, QRB_E_SHAPE,
                          "repair: the text has %zu tokens, fewer than the %zu "

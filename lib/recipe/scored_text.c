@@ -6,6 +6,7 @@
  * O(batch * context) memory beside the scorer's. */
 #include "recipe/scored_text.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "core/context.h"
@@ -222,6 +223,11 @@ qrb_status qrb__text_run(struct qrb__text *text, const char *what,
         status = add_windows(text, what, metric);
     if (status == QRB_OK)
         status = qrb_metric_get(metric, out);
+    /* A mean over the windows that a damaged model survived would flatter. */
+    if (status == QRB_OK && out->scored != text->scored) {
+        out->nll = NAN;
+        out->perplexity = NAN;
+    }
     qrb_metric_destroy(metric);
     return status;
 }
