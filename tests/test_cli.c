@@ -48,6 +48,7 @@ static const struct {
     { "repair @/model @/out", "--text FILE is required" },
     { "info --threads 5000", "--threads" },
     { "info --quiet=yes", "takes no value" },
+    { "info --seed 9223372036854775808", "a whole number" },
 };
 
 START_TEST(a_usage_error_is_status_2_and_says_what_is_expected)
@@ -317,6 +318,8 @@ END_TEST
 
 START_TEST(a_converted_model_is_the_same_model)
 {
+    ck_assert_int_eq(frame_run("convert @/model @/slashed//"), OK);
+    ck_assert(frame_same("slashed/config.json", "model/config.json"));
     ck_assert_int_eq(frame_run("convert @/model @/copy"), OK);
     ck_assert_int_eq(frame_run("convert @/copy @/again"), OK);
     ck_assert(frame_same("copy/model.safetensors", "again/model.safetensors"));

@@ -225,6 +225,7 @@ int cli_model_save(struct cli *cli, const struct cli_model *model,
     if (strlen(directory) + 32 >= PATH_SIZE)
         return cli_error(cli, "%.60s...: the path is too long", directory);
     snprintf(staged, sizeof staged, "%.4000s.new", directory);
+    remove_files(staged); /* what a killed run may have left */
     status = write_files(cli, model, staged);
     if (status == CLI_OK && exists(directory))
         status = move_files(cli, staged, directory);

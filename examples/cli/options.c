@@ -76,7 +76,8 @@ static bool set_value(const struct cli_option *option, const char *text)
         if (*text < '0' || *text > '9')
             return false;
         *(uint64_t *)option->target = strtoull(text, &end, 10);
-        return *end == '\0' && errno == 0;
+        return *end == '\0' && errno == 0 &&
+               *(uint64_t *)option->target <= INT64_MAX; /* as JSON has it */
     case CLI_REAL:
         *(double *)option->target = strtod(text, &end);
         return end != text && *end == '\0' && errno == 0 &&
@@ -147,6 +148,15 @@ static int make_context(struct cli *cli)
     return -1;
 }
 
+/* "out/" names the directory "out", and "out.checkpoint" stands beside it. */
+static void strip_slashes(char *path)
+{
+    size_t length = strlen(path);
+
+    while (length > 1 && path[length - 1] == '/')
+        path[--length] = '\0';
+}
+
 int cli_parse(struct cli *cli, const struct cli_command *command,
               const struct cli_option *options, int argc, char **argv,
               const char **positional, int least, int most)
@@ -162,6 +172,7 @@ int cli_parse(struct cli *cli, const struct cli_command *command,
             if (found == most)
                 return cli_usage_error(cli, "\"%s\" is one argument too many",
                                        argv[i]);
+            strip_slashes(argv[i]);
             positional[found++] = argv[i];
         } else if (argv[i][2] == '\0') {
             only_positional = true;

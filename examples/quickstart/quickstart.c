@@ -115,8 +115,6 @@ static int treat(struct job *job, const struct arguments *a,
 {
     qrb_repair_options options = QRB_REPAIR_OPTIONS_INIT;
     qrb_repair_result result = { .struct_size = sizeof result };
-    const double moved =
-        level->repair.distance_before - level->repair.distance_after;
     qrb_model *anchor = job->clean.model;
     qrb_status status = qrb_snapshot_restore(job->received);
 
@@ -129,7 +127,7 @@ static int treat(struct job *job, const struct arguments *a,
     options.trainer.what = arm_labels[arm];
     if (status == QRB_OK && arm == ARM_TOWARDS)
         status = qrb_move_towards(job->model.model, job->clean.model, NULL,
-                                  moved, NULL);
+                                  level->repair.distance_moved, NULL);
     else if (status == QRB_OK && arm != ARM_ATTACKED)
         status = qrb_repair(job->model.model, anchor, job->train.ids,
                             job->train.count, &options, &result);
