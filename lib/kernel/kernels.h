@@ -21,8 +21,9 @@ struct qrb__adamw {
 };
 
 /* C [m, n] = alpha A B + beta C over strided A [m, k] and B [k, n]: element
- * (i, j) of A lies at a[i * row_a + j * col_a].  Rows of C are dense.  With
- * beta 0, C is not read. */
+ * (i, j) of A lies at a[i * row_a + j * col_a].  Of A and of B either the
+ * rows or the columns are dense (a stride of 1), of C the rows.  With beta 0,
+ * C is not read. */
 struct qrb__product {
     size_t m;
     size_t n;

@@ -134,6 +134,15 @@ static inline float vec_max_lane(vec a)
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
 
+static inline float vec_sum_lanes(vec a)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(a),
+                          _mm256_extractf128_ps(a, 1));
+
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
 static inline vec vec_round(vec a)
 {
     return _mm256_round_ps(a, 0x08);

@@ -136,6 +136,11 @@ static inline float vec_max_lane(vec a)
     return _mm512_reduce_max_ps(a);
 }
 
+static inline float vec_sum_lanes(vec a)
+{
+    return _mm512_reduce_add_ps(a);
+}
+
 /* To the nearest integer, ties to even. */
 static inline vec vec_round(vec a)
 {

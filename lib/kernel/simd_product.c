@@ -4,9 +4,10 @@
  * registers over BLOCK_K steps of k.  A is read where it lies, one element
  * broadcast at a time; B is read where it lies if its rows are dense and
  * their ends need no mask, else a panel of it is packed on the stack and used
- * by every row of the tile.  Every sum runs over k in ascending order in
- * blocks of BLOCK_K, so an element of C depends on its row of A, its column
- * of B and k alone: not on where tiles begin. */
+ * by every row of the tile.
+ *
+ * A few rows by a transposed B, as in the decoding of single tokens, are
+ * scalar products instead: nothing would repay packing B. */
 #include "kernel/simd.h"
 
 /* With AVX-512 14 rows of two vectors of C, two of B and one of A take 31 of
@@ -275,9 +276,100 @@ static void multiply_block(const struct qrb__product *shape, size_t m,
     }
 }
 
+/* Rows whose scalar products with FEW_COLUMNS columns of B stay in registers,
+ * beside the vectors that they are made of. */
+enum { FEW_ROWS = LANES == 16 ? 4 : 2, FEW_COLUMNS = 4 };
+
+/* C [rows, columns] for rows of A and columns of B that are dense; both counts
+ * are constants where this is called. */
+static inline __attribute__((always_inline)) void
+multiply_few(const struct qrb__product *shape, int rows, int columns,
+             const float *a, const float *b, float *c)
+{
+    const size_t whole = shape->k - shape->k % LANES;
+    const vec_mask rest = vec_first(shape->k - whole);
+    vec sum[FEW_ROWS][FEW_COLUMNS];
+
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < columns; j++)
+            sum[i][j] = vec_set(0);
+    for (size_t p = 0; p < shape->k; p += LANES) {
+        const int full = p < whole;
+        vec column[FEW_COLUMNS];
+
+#pragma GCC unroll 4
+        for (int j = 0; j < columns; j++) {
+            const float *from = b + (size_t)j * shape->col_b + p;
+
+            column[j] = full ? vec_load(from) : vec_load_masked(from, rest);
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; i++) {
+            const float *from = a + (size_t)i * shape->row_a + p;
+            const vec row =
+                full ? vec_load(from) : vec_load_masked(from, rest);
+
+#pragma GCC unroll 4
+            for (int j = 0; j < columns; j++)
+                sum[i][j] = vec_fma(row, column[j], sum[i][j]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < columns; j++) {
+            float *out = c + (size_t)i * shape->row_c + j;
+            const float value = (float)shape->alpha * vec_sum_lanes(sum[i][j]);
+
+            *out = shape->beta == 0 ? value
+                                    : value + (float)shape->beta * *out;
+        }
+}
+
+static inline __attribute__((always_inline)) void
+multiply_few_rows(const struct qrb__product *shape, int rows, const float *a,
+                  const float *b, float *c)
+{
+    size_t j = 0;
+
+    for (; j + FEW_COLUMNS <= shape->n; j += FEW_COLUMNS)
+        multiply_few(shape, rows, FEW_COLUMNS, a, b + j * shape->col_b, c + j);
+    for (; j < shape->n; j++)
+        multiply_few(shape, rows, 1, a, b + j * shape->col_b, c + j);
+}
+
+static void product_of_few(const struct qrb__product *shape, const float *a,
+                           const float *b, float *c)
+{
+    switch (shape->m) {
+    case 1:
+        multiply_few_rows(shape, 1, a, b, c);
+        break;
+    case 2:
+        multiply_few_rows(shape, 2, a, b, c);
+        break;
+#if LANES == 16
+    case 3:
+        multiply_few_rows(shape, 3, a, b, c);
+        break;
+    case 4:
+        multiply_few_rows(shape, 4, a, b, c);
+        break;
+#endif
+    default:
+        break;
+    }
+}
+
 static void product(const struct qrb__product *shape, const float *a,
                     const float *b, float *c)
 {
+    if (shape->m <= FEW_ROWS && shape->col_a == 1 && shape->row_b == 1) {
+        product_of_few(shape, a, b, c);
+        return;
+    }
     for (size_t i = 0; i < shape->m; i += BLOCK_M) {
         const size_t m = shape->m - i < BLOCK_M ? shape->m - i : BLOCK_M;
 
