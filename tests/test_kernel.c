@@ -122,6 +122,24 @@ START_TEST(softmax_takes_what_floats_can_hold)
 }
 END_TEST
 
+/* Through softmax(0, x) = e / (1 + e), e = exp(x): one ulp of e, and half a
+ * one each of the factor 1 / (1 + e) and of the product. */
+START_TEST(exponentials_are_good_to_one_ulp)
+{
+    enum { N = 20000 };
+
+    for (size_t k = 0; select_set(_i) && k <= N; k++) {
+        float z[2] = { 0, (float)(-104.0 * (double)k / N) };
+        const double e = exp((double)z[1]);
+        const double p = e / (1 + e);
+
+        fast.f32.softmax(z, 2, 2);
+        assert_close((double)z[1], p,
+                     2 * FLT_EPSILON * p + (double)FLT_TRUE_MIN);
+    }
+}
+END_TEST
+
 START_TEST(softmax_grad_is_the_twin_s)
 {
     if (!select_set(_i))
@@ -739,6 +757,7 @@ int main(void)
     tcase_set_timeout(vectors, 60);
     tcase_add_loop_test(vectors, softmax_is_the_twin_s, 0, SETS);
     tcase_add_loop_test(vectors, softmax_takes_what_floats_can_hold, 0, SETS);
+    tcase_add_loop_test(vectors, exponentials_are_good_to_one_ulp, 0, SETS);
     tcase_add_loop_test(vectors, softmax_grad_is_the_twin_s, 0, SETS);
     tcase_add_loop_test(vectors, nll_and_its_gradient_are_the_twin_s, 0, SETS);
     tcase_add_loop_test(vectors, rms_norm_is_the_twin_s, 0, SETS);
