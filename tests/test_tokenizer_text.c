@@ -254,6 +254,37 @@ START_TEST(long_runs_of_marks_are_put_in_order)
 }
 END_TEST
 
+/* Sorting them one by one would take 10^10 steps. */
+START_TEST(very_long_runs_of_marks_are_put_in_order_in_time)
+{
+    enum { MARKS_OF_A_CLASS = 150000, SIZE = 1 + 4 * MARKS_OF_A_CLASS };
+    qrb_tokenizer *t =
+        open_bytes("\"normalizer\":{\"type\":\"NFC\"}," BYTE_LEVEL, "");
+    char *text = malloc(SIZE);
+    int32_t *ids = NULL;
+    char *decoded = NULL;
+    size_t count;
+    size_t size;
+
+    ck_assert_ptr_nonnull(text);
+    text[0] = 'q';
+    for (size_t i = 0; i < 2 * MARKS_OF_A_CLASS; i++)
+        memcpy(text + 1 + 2 * i, i < MARKS_OF_A_CLASS ? "\xcc\x87" : "\xcc\xa3",
+               2);
+    ASSERT_OK(ctx, qrb_tokenizer_encode(t, text, SIZE, &ids, &count));
+    ASSERT_OK(ctx, qrb_tokenizer_decode(t, ids, count, &decoded, &size));
+    ck_assert_uint_eq(size, SIZE);
+    ck_assert_mem_eq(decoded + 1, text + 1 + 2 * MARKS_OF_A_CLASS,
+                     2 * MARKS_OF_A_CLASS);
+    ck_assert_mem_eq(decoded + 1 + 2 * MARKS_OF_A_CLASS, text + 1,
+                     2 * MARKS_OF_A_CLASS);
+    qrb_free(ctx, ids);
+    qrb_free(ctx, decoded);
+    free(text);
+    qrb_tokenizer_destroy(t);
+}
+END_TEST
+
 START_TEST(a_prefix_space_goes_where_there_is_none)
 {
     qrb_tokenizer *t = open_bytes(
@@ -803,6 +834,7 @@ int main(void)
     tcase_add_test(encoding, normalized_tokens_are_found_in_normalized_text);
     tcase_add_test(encoding, broken_bytes_are_borders_to_the_normalizer);
     tcase_add_test(encoding, long_runs_of_marks_are_put_in_order);
+    tcase_add_test(encoding, very_long_runs_of_marks_are_put_in_order_in_time);
     tcase_add_test(encoding, a_prefix_space_goes_where_there_is_none);
     tcase_add_test(encoding, metaspace_marks_spaces_and_the_beginning);
     tcase_add_test(encoding, splits_isolate_or_remove_what_they_match);
