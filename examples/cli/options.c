@@ -190,6 +190,7 @@ int cli_parse(struct cli *cli, const struct cli_command *command,
     return make_context(cli);
 }
 
+QRB_PRINTF(4, 0)
 static void print_line(struct cli *cli, FILE *stream, const char *kind,
                        const char *format, va_list arguments)
 {
