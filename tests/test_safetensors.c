@@ -6,6 +6,8 @@
 #include <math.h>
 #include <stdbool.h>
 
+#include <jansson.h>
+
 #include <qrobust/source.h>
 
 #include "io/bytes.h"
@@ -767,6 +769,45 @@ START_TEST(no_failed_allocation_leaks_or_harms_a_file)
 }
 END_TEST
 
+/* jansson allocates through a hook of the whole process, which is the host's;
+ * here the host makes it fail.  When it has no memory for a string, jansson
+ * says that the text is wrong. */
+static size_t jansson_calls;
+static size_t jansson_fails_at;
+
+static void *jansson_alloc(size_t size)
+{
+    return ++jansson_calls == jansson_fails_at ? NULL : malloc(size);
+}
+
+START_TEST(no_failed_allocation_of_the_json_parser_does_harm)
+{
+    size_t size;
+    unsigned char *bytes = make_two(&size);
+    qrb_status status = QRB_E_NO_MEMORY;
+    size_t no_memory = 0;
+
+    json_set_alloc_funcs(jansson_alloc, free);
+    for (size_t n = 1; status != QRB_OK; n++) {
+        qrb_safetensors *file;
+
+        jansson_calls = 0;
+        jansson_fails_at = n;
+        status = open_buffer(ctx, bytes, size, &file);
+        if (jansson_calls < n)
+            ASSERT_OK(ctx, status);
+        else
+            ck_assert_msg(status == QRB_E_NO_MEMORY || status == QRB_E_FORMAT,
+                          "allocation %zu: %s", n, qrb_status_name(status));
+        no_memory += status == QRB_E_NO_MEMORY;
+        qrb_safetensors_close(file);
+    }
+    json_set_alloc_funcs(malloc, free);
+    ck_assert_uint_ge(no_memory, 20);
+    free(bytes);
+}
+END_TEST
+
 /* The shared model: 47 tensors, all finite. */
 START_TEST(a_trained_model_opens_by_path_and_by_directory)
 {
@@ -845,6 +886,7 @@ int main(void)
         shards, an_index_that_disagrees_with_its_shards_is_refused, 0, 15);
     tcase_add_test(shards, a_directory_without_safetensors_says_so);
     tcase_add_test(shards, no_failed_allocation_leaks_or_harms_a_file);
+    tcase_add_test(shards, no_failed_allocation_of_the_json_parser_does_harm);
     suite_add_tcase(suite, shards);
     return run_suite(suite);
 }

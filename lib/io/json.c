@@ -66,7 +66,9 @@ qrb_status qrb__json_parse(qrb_context *ctx, const char *text, size_t size,
     *out = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
     if (*out != NULL)
         return QRB_OK;
-    if (json_error_code(&error) == json_error_out_of_memory)
+    /* Where it runs out of memory jansson mostly says nothing at all. */
+    if (error.text[0] == '\0' ||
+        json_error_code(&error) == json_error_out_of_memory)
         return qrb__fail(ctx, QRB_E_NO_MEMORY, "%s: JSON of %zu bytes", name,
                          size);
     return qrb__fail(ctx, QRB_E_FORMAT, "%s: line %d, column %d: %s", name,
