@@ -35,6 +35,7 @@ static const struct header_case headers[] = {
           "U8", "[3]", "[8,11]") ",\"a\":" ENTRY("BF16", "[4]", "[0,8]") "}   ",
       11, 0 },
     { 0, "no_tensor", QRB_OK, "", "{}", 0, 0 },
+    { 0, "metadata_without_pairs", QRB_OK, "", "{\"__metadata__\":{}}", 0, 0 },
     { 0, "a_scalar", QRB_OK, "", ONE("F64", "[]", "[0,8]"), 8, 0 },
     { 0, "the_smallest_types", QRB_OK, "",
       "{\"a\":" ENTRY("F8_E4M3", "[1]", "[0,1]") ",\"b\":" ENTRY(
@@ -59,6 +60,10 @@ static const struct header_case headers[] = {
       "tensor a.weight: data_offsets are [9223372036854775803,",
       ONE("F32", "[1]", "[9223372036854775803,9223372036854775807]"), 4, 0 },
     { 3, "an_empty_tensor", QRB_OK, "", ONE("F32", "[0,4]", "[0,0]"), 0, 0 },
+    { 3, "an_empty_tensor_where_another_begins", QRB_OK, "",
+      "{\"a\":" ENTRY("F32", "[1]", "[0,4]") ",\"z\":" ENTRY("F32", "[0]",
+                                                             "[0,0]") "}",
+      4, 0 },
     { 3, "an_empty_tensor_with_data", QRB_E_FORMAT,
       "tensor a.weight: data_offsets span 4 bytes",
       ONE("F32", "[0,4]", "[0,4]"), 4, 0 },
@@ -195,6 +200,8 @@ static const struct {
     const char *words;
     const char *text;
 } texts[] = {
+    { 5, "safetensors", "seven_bytes", QRB_E_FORMAT,
+      "has 7 bytes; a safetensors file begins with 8", "0123456" },
     { 0, "index", "two_shards", QRB_OK, "",
       "{\"metadata\":{\"total_size\":8},\"weight_map\":{\"a\":"
       "\"one.safetensors\",\"b\":\"two.safetensors\"}}" },

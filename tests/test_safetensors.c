@@ -562,6 +562,8 @@ START_TEST(a_file_cut_at_any_byte_is_refused)
 
         memcpy(part, bytes, cut);
         open_and_read_all(part, cut, true);
+        if (cut >= 8 + strlen(two_header)) /* in the data: one is named */
+            ck_assert_ptr_nonnull(strstr(qrb_context_message(ctx), "tensor "));
         free(part);
     }
     open_and_read_all(bytes, size, false);
@@ -689,6 +691,39 @@ START_TEST(an_index_that_disagrees_with_its_shards_is_refused)
     ASSERT_FAILS(ctx, qrb_safetensors_open_directory(ctx, directory, &file),
                  cases[_i].status, cases[_i].words);
     ck_assert_ptr_null(file);
+}
+END_TEST
+
+START_TEST(a_tensor_in_two_shards_is_refused)
+{
+    const float value = 1;
+    qrb_safetensors *file;
+    size_t size;
+    unsigned char *bytes = make_file(
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}",
+        &value, 4, &size);
+
+    make_shards(NULL);
+    put_file(in_place("two.safetensors"), bytes, size);
+    ASSERT_FAILS(ctx, qrb_safetensors_open_directory(ctx, directory, &file),
+                 QRB_E_FORMAT, "tensor a is in two shards");
+    free(bytes);
+}
+END_TEST
+
+START_TEST(more_than_1024_shards_are_refused)
+{
+    static char index[1025 * 24 + 64];
+    size_t used = (size_t)snprintf(index, sizeof index, "{\"weight_map\":{");
+    qrb_safetensors *file;
+
+    for (int i = 0; i < 1025; i++)
+        used += (size_t)snprintf(index + used, sizeof index - used,
+                                 "%s\"t%d\":\"s%d\"", i == 0 ? "" : ",", i, i);
+    snprintf(index + used, sizeof index - used, "}}");
+    make_shards(index);
+    ASSERT_FAILS(ctx, qrb_safetensors_open_directory(ctx, directory, &file),
+                 QRB_E_UNSUPPORTED, "1025 shards; at most 1024");
 }
 END_TEST
 
@@ -884,6 +919,8 @@ int main(void)
     tcase_add_test(shards, one_file_comes_before_an_index);
     tcase_add_loop_test(
         shards, an_index_that_disagrees_with_its_shards_is_refused, 0, 15);
+    tcase_add_test(shards, a_tensor_in_two_shards_is_refused);
+    tcase_add_test(shards, more_than_1024_shards_are_refused);
     tcase_add_test(shards, a_directory_without_safetensors_says_so);
     tcase_add_test(shards, no_failed_allocation_leaks_or_harms_a_file);
     tcase_add_test(shards, no_failed_allocation_of_the_json_parser_does_harm);
