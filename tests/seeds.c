@@ -202,6 +202,10 @@ static const struct {
 } texts[] = {
     { 5, "safetensors", "seven_bytes", QRB_E_FORMAT,
       "has 7 bytes; a safetensors file begins with 8", "0123456" },
+    { 5, "llama2c", "seven_bytes", QRB_E_FORMAT,
+      "has 7 bytes; a llama2.c checkpoint begins with 28", "0123456" },
+    { 5, "container", "seven_bytes", QRB_E_FORMAT,
+      "has 7 bytes, too few for a container", "QRBSTAT" },
     { 0, "index", "two_shards", QRB_OK, "",
       "{\"metadata\":{\"total_size\":8},\"weight_map\":{\"a\":"
       "\"one.safetensors\",\"b\":\"two.safetensors\"}}" },

@@ -294,22 +294,72 @@ START_TEST(a_forged_table_is_refused)
 }
 END_TEST
 
-START_TEST(two_forged_sections_of_one_name_are_refused)
+/* A container of the empty sections "aa" and "ab": entries of 54 bytes at 40
+ * and 94, their digest at 148, and the end of the file at 192. */
+enum { PAIR_TABLE = 108, PAIR_SIZE = 192 };
+
+static unsigned char *make_pair(size_t extra)
 {
     const struct qrb__section pair[] = { { "aa", "", 0 }, { "ab", "", 0 } };
-    struct qrb__container *container;
-    struct qrb__sha256 hash;
-    unsigned char *bytes;
+    unsigned char *bytes = calloc(PAIR_SIZE + extra, 1);
     size_t size;
+    char *file;
 
+    ck_assert_ptr_nonnull(bytes);
     ASSERT_OK(ctx, qrb__container_write(ctx, path, KIND, 1, pair, 2));
-    bytes = (unsigned char *)get_file(path, &size);
-    bytes[40 + 54 + 5] = 'a'; /* an entry has 52 bytes and its name */
+    file = get_file(path, &size);
+    ck_assert_uint_eq(size, PAIR_SIZE);
+    memcpy(bytes, file, size);
+    free(file);
+    return bytes;
+}
+
+static void renew_digest(unsigned char *bytes)
+{
+    struct qrb__sha256 hash;
+
     qrb__sha256_begin(&hash);
-    qrb__sha256_add(&hash, bytes, 40 + 2 * 54);
-    qrb__sha256_end(&hash, bytes + 40 + 2 * 54);
-    ASSERT_FAILS(ctx, open_bytes(ctx, bytes, size, &container), QRB_E_FORMAT,
-                 "two sections have one name");
+    qrb__sha256_add(&hash, bytes, 40 + PAIR_TABLE);
+    qrb__sha256_end(&hash, bytes + 40 + PAIR_TABLE);
+}
+
+START_TEST(two_forged_sections_of_one_name_are_refused)
+{
+    unsigned char *bytes = make_pair(0);
+    struct qrb__container *container;
+
+    bytes[94 + 5] = 'a';
+    renew_digest(bytes);
+    ASSERT_FAILS(ctx, open_bytes(ctx, bytes, PAIR_SIZE, &container),
+                 QRB_E_FORMAT, "two sections have one name");
+    free(bytes);
+}
+END_TEST
+
+/* A name three bytes longer than it is leaves 51 bytes for the next entry. */
+START_TEST(a_forged_table_that_ends_inside_an_entry_is_refused)
+{
+    unsigned char *bytes = make_pair(0);
+    struct qrb__container *container;
+
+    bytes[40] = 5;
+    memcpy(bytes + 46, "xyz", 3);
+    renew_digest(bytes);
+    ASSERT_FAILS(ctx, open_bytes(ctx, bytes, PAIR_SIZE, &container),
+                 QRB_E_FORMAT, "the table ends inside an entry");
+    free(bytes);
+}
+END_TEST
+
+START_TEST(forged_bytes_behind_the_last_section_are_refused)
+{
+    unsigned char *bytes = make_pair(1);
+    struct qrb__container *container;
+
+    bytes[32]++; /* the size of the file */
+    renew_digest(bytes);
+    ASSERT_FAILS(ctx, open_bytes(ctx, bytes, PAIR_SIZE + 1, &container),
+                 QRB_E_FORMAT, "1 bytes behind the last section");
     free(bytes);
 }
 END_TEST
@@ -354,6 +404,10 @@ int main(void)
     tcase_add_loop_test(containers, a_forged_table_is_refused, 0,
                         sizeof forged / sizeof *forged);
     tcase_add_test(containers, two_forged_sections_of_one_name_are_refused);
+    tcase_add_test(containers,
+                   a_forged_table_that_ends_inside_an_entry_is_refused);
+    tcase_add_test(containers,
+                   forged_bytes_behind_the_last_section_are_refused);
     tcase_add_test(containers, no_failed_allocation_leaks_a_container);
     suite_add_tcase(suite, containers);
     return run_suite(suite);

@@ -201,6 +201,75 @@ START_TEST(a_callback_that_refuses_ends_the_read_with_its_code)
 }
 END_TEST
 
+/* A file of /sys is regular and claims a page, cannot be mapped, and ends
+ * before its size. */
+START_TEST(a_file_that_cannot_be_mapped_is_read)
+{
+    static const char path[] = "/sys/devices/system/cpu/online";
+    struct qrb__source *source;
+    const unsigned char *view;
+    unsigned char out[8192];
+
+    if (access(path, R_OK) != 0) {
+        printf("SKIP: %s is not there\n", path);
+        return;
+    }
+    ASSERT_OK(ctx, qrb__source_open_path(ctx, path, &source));
+    ck_assert_uint_ge(qrb__source_size(source), 1);
+    ck_assert_uint_le(qrb__source_size(source), sizeof out);
+    ASSERT_OK(ctx, qrb__source_view(source, 0, 1, &view));
+    ck_assert_ptr_null(view);
+    ASSERT_OK(ctx, qrb__source_read(source, 0, out, 1));
+    ck_assert_int_eq(out[0], '0');
+    ASSERT_FAILS(
+        ctx, qrb__source_read(source, 0, out, (size_t)qrb__source_size(source)),
+        QRB_E_IO, "ends at byte");
+    qrb__source_close(source);
+}
+END_TEST
+
+START_TEST(a_descriptor_that_cannot_be_read_is_an_error)
+{
+    qrb_source options = QRB_SOURCE_INIT;
+    struct qrb__source *source;
+    char path[256];
+    char out[4];
+
+    options.fd = open(in_directory(directory, "bytes", path), O_WRONLY);
+    ck_assert_int_ge(options.fd, 0);
+    ASSERT_OK(ctx, qrb__source_open(ctx, &options, &source));
+    ASSERT_FAILS(ctx, qrb__source_read(source, 0, out, 4), QRB_E_IO,
+                 "cannot read descriptor");
+    qrb__source_close(source);
+    close(options.fd);
+}
+END_TEST
+
+START_TEST(a_closed_source_holds_neither_descriptor_nor_mapping)
+{
+    struct qrb__source *source;
+    char path[256];
+    char line[512];
+    FILE *maps;
+    int before;
+    int after;
+
+    before = open("/dev/null", O_RDONLY); /* the lowest that is free */
+    close(before);
+    in_directory(directory, "bytes", path);
+    ASSERT_OK(ctx, qrb__source_open_path(ctx, path, &source));
+    qrb__source_close(source);
+    after = open("/dev/null", O_RDONLY);
+    ck_assert_int_eq(after, before);
+    close(after);
+    maps = fopen("/proc/self/maps", "r");
+    ck_assert_ptr_nonnull(maps);
+    while (fgets(line, sizeof line, maps) != NULL)
+        ck_assert_ptr_null(strstr(line, path));
+    fclose(maps);
+}
+END_TEST
+
 START_TEST(exactly_one_kind_of_source_is_given)
 {
     qrb_source options = QRB_SOURCE_INIT;
@@ -386,6 +455,10 @@ int main(void)
     tcase_add_test(sources, an_empty_file_is_a_source_of_no_bytes);
     tcase_add_test(sources,
                    a_callback_that_refuses_ends_the_read_with_its_code);
+    tcase_add_test(sources, a_file_that_cannot_be_mapped_is_read);
+    tcase_add_test(sources, a_descriptor_that_cannot_be_read_is_an_error);
+    tcase_add_test(sources,
+                   a_closed_source_holds_neither_descriptor_nor_mapping);
     tcase_add_test(sources, exactly_one_kind_of_source_is_given);
     tcase_add_test(sources, what_is_no_regular_file_is_refused_without_waiting);
     tcase_add_test(sources, names_out_of_files_stay_in_their_directory);
