@@ -754,6 +754,7 @@ START_TEST(a_child_of_fork_goes_on_alone)
         for (size_t i = 0; i < TASKS; i++)
             if (own.runs[i] != 1)
                 _exit(1);
+        qrb_context_destroy(made); /* the child's copy */
         _exit(own.bad_workers == 0 ? 0 : 2);
     }
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
