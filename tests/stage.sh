@@ -22,6 +22,9 @@ skip()
     echo "SKIP: $*"
 }
 
+# The limits of the tests are for a machine that has nothing else to do.
+export CK_TIMEOUT_MULTIPLIER="${CK_TIMEOUT_MULTIPLIER:-5}"
+
 # log_of DIR: where what is said about a build is kept.
 log_of()
 {
@@ -61,7 +64,7 @@ run_tests()
     directory=$1
     log=$(log_of "$1")
     shift
-    if meson test -C "$directory" --no-rebuild "$@" >"$log" 2>&1; then
+    if meson test -C "$directory" --no-rebuild --timeout-multiplier 5 "$@" >"$log" 2>&1; then
         python3 tests/tally.py "$directory"
     else
         python3 tests/tally.py "$directory"

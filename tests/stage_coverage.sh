@@ -6,7 +6,7 @@ if ! command -v gcovr >/dev/null; then
     exit 0
 fi
 dir=build/stage/coverage
-configure $dir -Db_coverage=true -Doptimization=0 -Dexamples=false
+configure $dir -Db_coverage=true -Doptimization=1 -Dexamples=false
 compile $dir
 find $dir -name '*.gcda' -delete
 run_tests $dir --suite unit --no-suite source --timeout-multiplier 5
