@@ -5,4 +5,14 @@
 2,$s|^/\* |/** |
 s|;\( *\)/\* |;\1/**< |
 s|^\( *size_t struct_size;\)$|\1 /**< sizeof of the struct that the caller has */|
-s|^\(#define QRB_[A-Z0-9_]*_INIT\)|/** Every default of the struct, written out. */\n\1|
+# Defaults that the line before says nothing of.
+/^#define QRB_[A-Z0-9_]*_INIT/{
+    x
+    /\*\/$/!{
+        x
+        s|^|/** Every default of the struct, written out. */\n|
+        b
+    }
+    x
+}
+h

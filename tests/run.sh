@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 # The order is that of what breaks most often.
 all='unit warnings openblas plain sanitizers valgrind coverage install abi
-    reference fuzz model'
+    site fuzz model'
 case ${1-} in
 '') stages=$all ;;
 quick) stages=unit ;;

@@ -124,9 +124,11 @@ typedef struct qrb_prompt_result {
  * Prompt statistics of perplexities (methods 4.6): of all prompts, or of those
  * of one category.
  *
- * @param clean, defended, attacked [count] each, above 0; prompts of which all
- *            three are NaN (too short to have a perplexity) are left out
- * @param out its struct_size set by the caller; on failure untouched
+ * @param clean    [count], above 0; prompts of which all three perplexities
+ *                 are NaN (too short to have one) are left out
+ * @param defended [count], as clean
+ * @param attacked [count], as clean
+ * @param out      its struct_size set by the caller; on failure untouched
  * @return QRB_OK; QRB_E_INVALID_ARG (NULL, struct_size, or a perplexity of 0
  *         or less); QRB_E_NOT_FINITE
  *
@@ -190,8 +192,8 @@ typedef struct qrb_fidelity_result {
  * Compare two float tensors of one shape (methods 6.2), in double; the result
  * does not depend on the number of threads.
  *
- * @param reference, approximation F64, F32, F16 or BF16, any strides, every
- *            element finite; of one context
+ * @param reference     F64, F32, F16 or BF16, any strides, every element finite
+ * @param approximation the same, of the same context
  * @param out its struct_size set by the caller; on failure untouched
  * @return QRB_OK; QRB_E_INVALID_ARG (NULL, struct_size); QRB_E_SHAPE (not of
  *         one shape, or empty); QRB_E_UNSUPPORTED (type); QRB_E_NOT_FINITE (an

@@ -228,9 +228,9 @@ QRB_API size_t qrb_model_find(const qrb_model *model, const char *name);
 /**
  * Tell the library that the host moved a parameter's storage.
  *
- * @param weight, gradient of the same shape and type as registered, gradient
- *                         NULL where there was none; views copied, memory
- *                         borrowed
+ * @param weight   of the same shape and type as registered; its view is copied,
+ *                 its memory borrowed
+ * @param gradient likewise; NULL where there was none
  * @return QRB_OK; QRB_E_INVALID_ARG (NULL, index out of range, another type, a
  *         gradient where there was none or none where there was one);
  *         QRB_E_SHAPE (the message names the parameter and both shapes);
