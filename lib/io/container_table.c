@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/sort.h"
 #include "io/bytes.h"
 #include "io/container_layout.h"
 #include "io/name.h"
@@ -130,14 +131,6 @@ static qrb_status parse_entry(struct qrb__container *container, size_t table,
     return qrb__name_check(container->ctx, name, file);
 }
 
-static int compare_names(const void *a, const void *b)
-{
-    const struct qrb__container_entry *x = a;
-    const struct qrb__container_entry *y = b;
-
-    return strcmp(x->name, y->name);
-}
-
 static qrb_status index_names(struct qrb__container *container)
 {
     const size_t count = container->count;
@@ -149,7 +142,8 @@ static qrb_status index_names(struct qrb__container *container)
                          count);
     memcpy(container->by_name, container->entries,
            count * sizeof *container->entries);
-    qsort(container->by_name, count, sizeof *container->by_name, compare_names);
+    qrb__sort(container->by_name, count, sizeof *container->by_name,
+              qrb__compare_strings);
     for (size_t i = 1; i < count; i++)
         if (strcmp(container->by_name[i - 1].name,
                    container->by_name[i].name) == 0)
@@ -202,7 +196,7 @@ const struct qrb__container_entry *qrb__container_lookup(
     if (container->count == 0)
         return NULL;
     return bsearch(&wanted, container->by_name, container->count,
-                   sizeof *container->by_name, compare_names);
+                   sizeof *container->by_name, qrb__compare_strings);
 }
 
 qrb_status qrb__container_table(struct qrb__container *container, uint32_t kind,

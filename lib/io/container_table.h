@@ -6,7 +6,7 @@
 #include "io/source.h"
 
 struct qrb__container_entry {
-    const char *name;
+    const char *name; /* first, for qrb__compare_strings() */
     uint64_t offset;
     uint64_t size;
     const unsigned char *digest; /* [QRB__SHA256_SIZE], in the table */

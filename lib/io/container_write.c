@@ -1,8 +1,8 @@
 /* Writing containers: digests first, each section a task of its own, then
  * head, table and sections through the atomic writer. */
-#include <stdlib.h>
 #include <string.h>
 
+#include "core/sort.h"
 #include "io/bytes.h"
 #include "io/container.h"
 #include "io/container_layout.h"
@@ -26,14 +26,6 @@ static void digest_section(size_t task, size_t worker, void *arg)
     qrb__sha256_begin(&hash);
     qrb__sha256_add(&hash, section->bytes, section->size);
     qrb__sha256_end(&hash, digests->bytes[task]);
-}
-
-static int compare_names(const void *a, const void *b)
-{
-    const char *const *x = a;
-    const char *const *y = b;
-
-    return strcmp(*x, *y);
 }
 
 static qrb_status check_names(qrb_context *ctx,
@@ -63,7 +55,7 @@ static qrb_status check_names(qrb_context *ctx,
                            "a table of %zu bytes; at most %d are allowed",
                            table, QRB__MAX_TABLE);
     if (status == QRB_OK)
-        qsort(names, count, sizeof *names, compare_names);
+        qrb__sort(names, count, sizeof *names, qrb__compare_strings);
     for (size_t i = 1; i < count && status == QRB_OK; i++)
         if (strcmp(names[i - 1], names[i]) == 0)
             status =

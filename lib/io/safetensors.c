@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/sort.h"
 #include "io/elements.h"
 #include "io/name.h"
 
@@ -21,14 +22,6 @@ void qrb_safetensors_close(qrb_safetensors *file)
     qrb__free(file->ctx, file->shards);
     qrb__free(file->ctx, file->entries);
     qrb__free(file->ctx, file);
-}
-
-static int compare_names(const void *a, const void *b)
-{
-    const struct qrb__safetensors_entry *x = a;
-    const struct qrb__safetensors_entry *y = b;
-
-    return strcmp(x->name, y->name);
 }
 
 qrb_status qrb__safetensors_merge(qrb_safetensors *file)
@@ -48,7 +41,8 @@ qrb_status qrb__safetensors_merge(qrb_safetensors *file)
             file->entries[file->count] = file->shards[i].entries[j];
             file->entries[file->count++].shard = (uint32_t)i;
         }
-    qsort(file->entries, count, sizeof *file->entries, compare_names);
+    qrb__sort(file->entries, count, sizeof *file->entries,
+              qrb__compare_strings);
     for (size_t i = 1; i < count; i++)
         if (strcmp(file->entries[i - 1].name, file->entries[i].name) == 0)
             return qrb__fail(file->ctx, QRB_E_FORMAT,
@@ -112,7 +106,7 @@ size_t qrb_safetensors_find(const qrb_safetensors *file, const char *name)
     if (file == NULL || name == NULL || file->count == 0)
         return SIZE_MAX;
     found = bsearch(&wanted, file->entries, file->count, sizeof *file->entries,
-                    compare_names);
+                    qrb__compare_strings);
     return found == NULL ? SIZE_MAX : (size_t)(found - file->entries);
 }
 

@@ -9,7 +9,7 @@
 #define QRB__SAFETENSORS_INDEX "model.safetensors.index.json"
 
 struct qrb__safetensors_entry {
-    const char *name;
+    const char *name; /* first, for qrb__compare_strings() */
     uint64_t offset; /* of the first byte, in the file */
     uint64_t size;   /* bytes */
     size_t shape[QRB_MAX_RANK];

@@ -6,9 +6,9 @@
  * in the number of tensors, memory proportional to the header. */
 #include "io/safetensors.h"
 
-#include <stdlib.h>
 #include <string.h>
 
+#include "core/sort.h"
 #include "io/bytes.h"
 #include "io/json.h"
 #include "io/name.h"
@@ -229,8 +229,7 @@ static qrb_status check_coverage(const struct header *header)
     uint64_t covered = header->begin;
     char shown[QRB__NAME_SHOWN];
 
-    if (shard->count > 0)
-        qsort(shard->entries, shard->count, sizeof *shard->entries,
+    qrb__sort(shard->entries, shard->count, sizeof *shard->entries,
               compare_offsets);
     for (size_t i = 0; i < shard->count; i++) {
         const struct qrb__safetensors_entry *entry = &shard->entries[i];

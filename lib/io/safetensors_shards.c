@@ -3,22 +3,14 @@
  * and the shards must agree about every tensor. */
 #include "io/safetensors.h"
 
-#include <stdlib.h>
 #include <string.h>
 
+#include "core/sort.h"
 #include "io/json.h"
 #include "io/name.h"
 #include "io/path.h"
 
 enum { MAX_SHARDS = 1024 };
-
-static int compare_strings(const void *a, const void *b)
-{
-    const char *const *x = a;
-    const char *const *y = b;
-
-    return strcmp(*x, *y);
-}
 
 /* Names of shards, each once, sorted: [*count_out] in memory of the context.
  * They live as long as the map. */
@@ -47,7 +39,7 @@ static qrb_status list_shards(qrb_context *ctx, json_t *map,
                              qrb__name_text(tensor, shown));
         names[i++] = json_string_value(value);
     }
-    qsort(names, count, sizeof *names, compare_strings);
+    qrb__sort(names, count, sizeof *names, qrb__compare_strings);
     for (i = 0; i < count; i++)
         if (unique == 0 || strcmp(names[unique - 1], names[i]) != 0)
             names[unique++] = names[i];

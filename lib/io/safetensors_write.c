@@ -1,9 +1,9 @@
 /* Writing a safetensors file: the header in order of names, the data with the
  * widest types first and then by name, so that each tensor is aligned for its
  * type.  No more memory than the header and one row of strided tensors. */
-#include <stdlib.h>
 #include <string.h>
 
+#include "core/sort.h"
 #include "io/bytes.h"
 #include "io/json.h"
 #include "io/name.h"
@@ -16,24 +16,16 @@
 enum { ALIGNMENT = 8 };
 
 struct item {
-    const char *name;
+    const char *name; /* first, for qrb__compare_strings() */
     const struct qrb__view *view;
     uint64_t begin; /* in the data */
     uint64_t end;
 };
 
 struct pair {
-    const char *key;
+    const char *key; /* first, as above */
     const char *value;
 };
-
-static int compare_names(const void *a, const void *b)
-{
-    const struct item *x = a;
-    const struct item *y = b;
-
-    return strcmp(x->name, y->name);
-}
 
 static int compare_layout(const void *a, const void *b)
 {
@@ -45,14 +37,6 @@ static int compare_layout(const void *a, const void *b)
     if (x_size != y_size)
         return x_size > y_size ? -1 : 1;
     return strcmp(x->name, y->name);
-}
-
-static int compare_keys(const void *a, const void *b)
-{
-    const struct pair *x = a;
-    const struct pair *y = b;
-
-    return strcmp(x->key, y->key);
 }
 
 /* What the caller gave, checked: [count] items in order of names. */
@@ -78,8 +62,7 @@ static qrb_status collect_items(qrb_context *ctx,
         items[i].name = tensors[i].name;
         items[i].view = &tensors[i].tensor->view;
     }
-    if (count > 0)
-        qsort(items, count, sizeof *items, compare_names);
+    qrb__sort(items, count, sizeof *items, qrb__compare_strings);
     for (size_t i = 1; i < count; i++)
         if (strcmp(items[i - 1].name, items[i].name) == 0)
             return qrb__fail(ctx, QRB_E_INVALID_ARG,
@@ -107,8 +90,7 @@ static qrb_status collect_pairs(qrb_context *ctx, const char *const *metadata,
         pairs[i].key = key;
         pairs[i].value = value;
     }
-    if (count > 0)
-        qsort(pairs, count, sizeof *pairs, compare_keys);
+    qrb__sort(pairs, count, sizeof *pairs, qrb__compare_strings);
     for (size_t i = 1; i < count; i++)
         if (strcmp(pairs[i - 1].key, pairs[i].key) == 0)
             return qrb__fail(ctx, QRB_E_INVALID_ARG,
@@ -123,8 +105,7 @@ static qrb_status lay_out(qrb_context *ctx, struct item *items, size_t count)
 {
     uint64_t end = 0;
 
-    if (count > 0)
-        qsort(items, count, sizeof *items, compare_layout);
+    qrb__sort(items, count, sizeof *items, compare_layout);
     for (size_t i = 0; i < count; i++) {
         items[i].begin = end;
         if (__builtin_add_overflow(end,
@@ -236,8 +217,7 @@ static qrb_status write_items(qrb_context *ctx, const char *path,
     status = qrb__writer_write(writer, length, sizeof length);
     if (status == QRB_OK)
         status = qrb__writer_write(writer, header->bytes, header->size);
-    if (count > 0)
-        qsort(items, count, sizeof *items, compare_layout);
+    qrb__sort(items, count, sizeof *items, compare_layout);
     for (size_t i = 0; i < count && status == QRB_OK; i++)
         status = write_view(ctx, writer, items[i].view);
     if (status == QRB_OK)
@@ -291,8 +271,7 @@ qrb_status qrb_safetensors_write(qrb_context *ctx, const char *path,
         status = lay_out(ctx, items, count);
     if (status != QRB_OK)
         goto out;
-    if (count > 0)
-        qsort(items, count, sizeof *items, compare_names);
+    qrb__sort(items, count, sizeof *items, qrb__compare_strings);
     print_header(&header, items, count, sorted, pairs);
     status = qrb__text_status(&header, path);
     if (status == QRB_OK)

@@ -3,24 +3,33 @@
  * some token's first byte stands, O(1) elsewhere; lengths are bounded. */
 #include "io/tokenizer_added.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include <utf8proc.h>
 
+#include "core/sort.h"
 #include "io/utf8.h"
 
-static int compare(const void *a, const void *b, void *bytes)
+static int compare_texts(const struct qrb__added_token *x,
+                         const struct qrb__added_token *y, const char *bytes)
 {
-    const struct qrb__added_token *x = a;
-    const struct qrb__added_token *y = b;
     const size_t shared = x->length < y->length ? x->length : y->length;
-    const int order =
-        memcmp((char *)bytes + x->offset, (char *)bytes + y->offset, shared);
+    const int order = memcmp(bytes + x->offset, bytes + y->offset, shared);
 
     if (order != 0)
         return order;
     return (x->length > y->length) - (x->length < y->length);
+}
+
+/* Of equal texts the lower id comes first, so that a message names them in one
+ * order. */
+static int compare(const void *a, const void *b, const void *bytes)
+{
+    const struct qrb__added_token *x = a;
+    const struct qrb__added_token *y = b;
+    const int order = compare_texts(x, y, bytes);
+
+    return order != 0 ? order : (x->id > y->id) - (x->id < y->id);
 }
 
 static qrb_status add(qrb_context *ctx, const struct qrb__vocab *vocab,
@@ -55,11 +64,11 @@ static qrb_status sort(qrb_context *ctx, struct qrb__added *added)
 {
     if (added->count == 0)
         return QRB_OK;
-    qsort_r(added->tokens, added->count, sizeof *added->tokens, compare,
-            added->bytes.bytes);
+    qrb__sort_with(added->tokens, added->count, sizeof *added->tokens, compare,
+                   added->bytes.bytes);
     for (size_t i = 1; i < added->count; i++)
-        if (compare(&added->tokens[i - 1], &added->tokens[i],
-                    added->bytes.bytes) == 0)
+        if (compare_texts(&added->tokens[i - 1], &added->tokens[i],
+                          added->bytes.bytes) == 0)
             return qrb__fail(ctx, QRB_E_FORMAT,
                              "added tokens %d and %d look for the same text",
                              (int)added->tokens[i - 1].id,

@@ -14,9 +14,9 @@
  * the merges are as many as the tokens, and a tokenizer.json can say them.
  * O(b l) time for b bytes of tokens that are at most l long. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "core/sort.h"
 #include "io/bytes.h"
 #include "io/text.h"
 #include "io/tokenizer.h"
@@ -309,7 +309,8 @@ qrb_status qrb__tokenizer_read_llama2c(qrb_tokenizer *t, const char *bytes,
     if (status == QRB_OK)
         status = find_splits(t, scores, &splits);
     if (status == QRB_OK && splits.count > 0) {
-        qsort(splits.list, splits.count, sizeof *splits.list, compare_splits);
+        qrb__sort(splits.list, splits.count, sizeof *splits.list,
+                  compare_splits);
         status = keep_last_merges(t, &splits);
     }
     if (status == QRB_OK)

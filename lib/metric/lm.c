@@ -10,6 +10,7 @@
 
 #include "core/context.h"
 #include "core/rounding.h"
+#include "core/sort.h"
 #include "metric/row.h"
 
 /* A sum and what its standard error needs. */
@@ -260,35 +261,12 @@ out:
     return status;
 }
 
-static void sift_down(double *x, size_t root, size_t n)
+static int compare_doubles(const void *a, const void *b)
 {
-    const double value = x[root];
+    const double *x = a;
+    const double *y = b;
 
-    while (2 * root + 1 < n) {
-        size_t child = 2 * root + 1;
-
-        if (child + 1 < n && x[child + 1] > x[child])
-            child++;
-        if (x[child] <= value)
-            break;
-        x[root] = x[child];
-        root = child;
-    }
-    x[root] = value;
-}
-
-/* Heapsort: the C library's qsort may allocate behind the context's back. */
-static void sort(double *x, size_t n)
-{
-    for (size_t root = n / 2; root-- > 0;)
-        sift_down(x, root, n);
-    for (size_t last = n; last-- > 1;) {
-        const double largest = x[0];
-
-        x[0] = x[last];
-        x[last] = largest;
-        sift_down(x, 0, last);
-    }
+    return (*x > *y) - (*x < *y);
 }
 
 /* Linear interpolation between neighbours of sorted x [n], n >= 1. */
@@ -321,7 +299,7 @@ static void summarise(const qrb_metric *metric, double *sorted,
     result->kl_p10 = result->kl_p5 = result->kl_p1 = NAN;
     if (n == 0)
         return;
-    sort(sorted, n);
+    qrb__sort(sorted, n, sizeof *sorted, compare_doubles);
     result->kl_min = sorted[0];
     result->kl_max = sorted[n - 1];
     result->kl_median = quantile(sorted, n, 0.5);
