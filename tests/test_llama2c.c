@@ -387,6 +387,42 @@ START_TEST(a_trained_checkpoint_agrees_with_its_other_form)
 }
 END_TEST
 
+/* A matrix of one row is a matrix still: a hidden width or a vocabulary of 1
+ * makes no vector of it. */
+START_TEST(matrices_of_one_row_are_read)
+{
+    static const int32_t header[7] = { DIM, 1, LAYERS, 2, 1, 1, CONTEXT };
+    static const size_t wide[2] = { 1, DIM };
+    static const size_t tall[2] = { DIM, 1 };
+    const size_t floats = DIM + LAYERS * DIM + 2 * LAYERS * DIM * DIM +
+                          2 * LAYERS * KV_DIM * DIM + LAYERS * DIM +
+                          3 * LAYERS * DIM + DIM + CONTEXT * 2;
+    float memory[DIM];
+    const struct qrb__view row =
+        qrb__view_make(QRB_F32, 2, wide, (void *)memory);
+    const struct qrb__view column =
+        qrb__view_make(QRB_F32, 2, tall, (void *)memory);
+    struct qrb__llama2c checkpoint;
+    unsigned char *bytes = make_checkpoint(header, floats);
+
+    ASSERT_OK(ctx, open_bytes(ctx, bytes, 28 + 4 * floats, &checkpoint));
+    ASSERT_OK(ctx,
+              qrb__llama2c_read(&checkpoint, QRB__LLAMA2C_EMBEDDING, 0, &row));
+    ck_assert_float_eq(memory[0], 0.0f);
+    /* Behind the embedding 0..3, norms ..11, q ..43, k ..59, v ..75, o ..107
+     * and norms ..115. */
+    ASSERT_OK(ctx, qrb__llama2c_read(&checkpoint, QRB__LLAMA2C_GATE, 1, &row));
+    ck_assert_float_eq(memory[0], 120.0f);
+    ASSERT_OK(ctx,
+              qrb__llama2c_read(&checkpoint, QRB__LLAMA2C_DOWN, 0, &column));
+    ck_assert_float_eq(memory[DIM - 1], 127.0f);
+    ASSERT_OK(ctx, qrb__llama2c_read(&checkpoint, QRB__LLAMA2C_UP, 0, &row));
+    ck_assert_float_eq(memory[0], 132.0f);
+    qrb__llama2c_close(&checkpoint);
+    free(bytes);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("llama2c");
@@ -395,6 +431,7 @@ int main(void)
     tcase_add_checked_fixture(checkpoints, set_up, tear_down);
     tcase_set_timeout(checkpoints, 60);
     tcase_add_test(checkpoints, weights_lie_where_the_format_says);
+    tcase_add_test(checkpoints, matrices_of_one_row_are_read);
     tcase_add_test(checkpoints, a_positive_vocabulary_ties_the_head);
     tcase_add_test(checkpoints, reads_of_other_shapes_and_layers_are_refused);
     tcase_add_test(checkpoints, headers_out_of_range_are_refused_and_named);

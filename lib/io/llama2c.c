@@ -18,7 +18,7 @@ static const char *const names[QRB__LLAMA2C_WEIGHTS] = {
     "rms_ffn",         "w1",      "w2", "w3", "rms_final", "wcls",
 };
 
-/* Put weights of [layers, rows, cols] at *end and move it behind them. */
+/* Put matrices of [layers, rows, cols] at *end and move it behind them. */
 static bool place(struct qrb__llama2c *checkpoint,
                   enum qrb__llama2c_weight weight, size_t layers, size_t rows,
                   size_t cols, uint64_t *end)
@@ -29,11 +29,23 @@ static bool place(struct qrb__llama2c *checkpoint,
     checkpoint->weights[weight].layers = layers;
     checkpoint->weights[weight].rows = rows;
     checkpoint->weights[weight].cols = cols;
-    checkpoint->weights[weight].rank = rows == 1 ? 1 : 2;
+    checkpoint->weights[weight].rank = 2; /* also one of a single row */
     return !__builtin_mul_overflow(size, layers, &size) &&
            !__builtin_mul_overflow(size, rows, &size) &&
            !__builtin_mul_overflow(size, cols, &size) &&
            !__builtin_add_overflow(*end, size, end);
+}
+
+/* Vectors of [layers, dim], one a layer. */
+static bool place_norm(struct qrb__llama2c *checkpoint,
+                       enum qrb__llama2c_weight weight, size_t layers,
+                       uint64_t *end)
+{
+    const bool fits =
+        place(checkpoint, weight, layers, 1, checkpoint->config.dim, end);
+
+    checkpoint->weights[weight].rank = 1;
+    return fits;
 }
 
 static bool place_all(struct qrb__llama2c *checkpoint, uint64_t *end)
@@ -44,20 +56,19 @@ static bool place_all(struct qrb__llama2c *checkpoint, uint64_t *end)
 
     *end = HEADER_SIZE;
     if (!place(checkpoint, QRB__LLAMA2C_EMBEDDING, 1, c->vocab, c->dim, end) ||
-        !place(checkpoint, QRB__LLAMA2C_ATTENTION_NORM, c->layers, 1, c->dim,
-               end) ||
+        !place_norm(checkpoint, QRB__LLAMA2C_ATTENTION_NORM, c->layers, end) ||
         !place(checkpoint, QRB__LLAMA2C_Q, c->layers, c->dim, c->dim, end) ||
         !place(checkpoint, QRB__LLAMA2C_K, c->layers, kv_dim, c->dim, end) ||
         !place(checkpoint, QRB__LLAMA2C_V, c->layers, kv_dim, c->dim, end) ||
         !place(checkpoint, QRB__LLAMA2C_O, c->layers, c->dim, c->dim, end) ||
-        !place(checkpoint, QRB__LLAMA2C_FFN_NORM, c->layers, 1, c->dim, end) ||
+        !place_norm(checkpoint, QRB__LLAMA2C_FFN_NORM, c->layers, end) ||
         !place(checkpoint, QRB__LLAMA2C_GATE, c->layers, c->hidden, c->dim,
                end) ||
         !place(checkpoint, QRB__LLAMA2C_DOWN, c->layers, c->dim, c->hidden,
                end) ||
         !place(checkpoint, QRB__LLAMA2C_UP, c->layers, c->hidden, c->dim,
                end) ||
-        !place(checkpoint, QRB__LLAMA2C_FINAL_NORM, 1, 1, c->dim, end))
+        !place_norm(checkpoint, QRB__LLAMA2C_FINAL_NORM, 1, end))
         return false;
     /* Cosines and sines, each [context, head_dim / 2]. */
     if (__builtin_mul_overflow((uint64_t)c->context,
