@@ -809,6 +809,40 @@ START_TEST(calibrated_attack_writes_weights_of_the_achieved_ratio)
 }
 END_TEST
 
+/* What is changed in a recipe, and for tests whether the run resumes. */
+struct recipe {
+    qrb_trainer_options trainer;
+    qrb_anchor_options anchor;
+    qrb_dataset_options dataset;
+    uint32_t resume;
+};
+
+static const struct recipe recommended = { QRB_REPAIR_TRAINER_OPTIONS_INIT,
+                                           QRB_ANCHOR_OPTIONS_INIT,
+                                           QRB_REPAIR_DATASET_OPTIONS_INIT, 0 };
+
+static qrb_status repair_by(const struct recipe *recipe, qrb_model *model,
+                            const qrb_model *anchor, qrb_repair_result *out)
+{
+    qrb_repair_options options = QRB_REPAIR_OPTIONS_INIT;
+
+    options.trainer = &recipe->trainer;
+    options.anchor = &recipe->anchor;
+    options.dataset = &recipe->dataset;
+    options.resume = recipe->resume;
+    return qrb_repair(model, anchor, text, TEXT, &options, out);
+}
+
+static struct recipe short_repair(void)
+{
+    struct recipe recipe = recommended;
+
+    recipe.trainer.steps = 60;
+    recipe.trainer.lr = 3e-3;
+    recipe.dataset.context = 32;
+    return recipe;
+}
+
 START_TEST(recipes_have_the_same_bits_with_any_number_of_threads)
 {
     double sigma[3];
@@ -817,7 +851,7 @@ START_TEST(recipes_have_the_same_bits_with_any_number_of_threads)
 
     for (size_t threads = 1; threads <= 3; threads++) {
         qrb_calibrate_result found = { .struct_size = sizeof found };
-        qrb_repair_options repair = QRB_REPAIR_OPTIONS_INIT;
+        struct recipe recipe = recommended;
         qrb_noise *attack;
 
         open_host(threads);
@@ -827,10 +861,9 @@ START_TEST(recipes_have_the_same_bits_with_any_number_of_threads)
                                             NULL, &found));
         sigma[threads - 1] = found.sigma;
         ASSERT_OK(ctx, qrb_attack_apply(attack));
-        repair.trainer.steps = 5;
-        repair.dataset.context = 32;
-        ASSERT_OK(ctx,
-                  qrb_repair(host->model, NULL, text, TEXT, &repair, NULL));
+        recipe.trainer.steps = 5;
+        recipe.dataset.context = 32;
+        ASSERT_OK(ctx, repair_by(&recipe, host->model, NULL, NULL));
         repaired[threads - 1] = perplexity_of(host->model);
         mock_copy_weights(host, weights[threads - 1]);
         ck_assert_double_eq(sigma[0], sigma[threads - 1]);
@@ -855,6 +888,7 @@ END_TEST
 START_TEST(calibrations_that_make_no_sense_are_refused)
 {
     qrb_calibrate_options options = QRB_CALIBRATE_OPTIONS_INIT;
+    qrb_evaluate_options evaluate = QRB_EVALUATE_OPTIONS_INIT;
     qrb_calibrate_result result = { .struct_size = sizeof result };
     qrb_noise *attack = bound_attack(host->model, QRB_SIGMA_ABSOLUTE);
     struct mock_host *other = adjusted(NULL);
@@ -868,7 +902,8 @@ START_TEST(calibrations_that_make_no_sense_are_refused)
     CALIBRATION_REFUSES(QRB_E_INVALID_ARG, "tolerance");
     options.search_seeds = 0;
     CALIBRATION_REFUSES(QRB_E_INVALID_ARG, "search_seeds");
-    options.evaluate.context = 0;
+    evaluate.context = 0;
+    options.evaluate = &evaluate;
     CALIBRATION_REFUSES(QRB_E_INVALID_ARG, "context");
     result.struct_size = 0;
     CALIBRATION_REFUSES(QRB_E_INVALID_ARG, "struct_size");
@@ -982,31 +1017,20 @@ static struct mock_host *attacked_copy(double *clean, double *attacked)
     return copy;
 }
 
-static qrb_repair_options short_repair(void)
-{
-    qrb_repair_options options = QRB_REPAIR_OPTIONS_INIT;
-
-    options.trainer.steps = 60;
-    options.trainer.lr = 3e-3;
-    options.dataset.context = 32;
-    return options;
-}
-
 START_TEST(repair_recovers_and_goes_towards_the_anchor)
 {
-    const qrb_repair_options options = short_repair();
+    const struct recipe recipe = short_repair();
     qrb_repair_result result = { .struct_size = sizeof result };
     double clean;
     double attacked;
     struct mock_host *copy = attacked_copy(&clean, &attacked);
     double repaired;
 
-    ASSERT_OK(ctx, qrb_repair(copy->model, host->model, text, TEXT, &options,
-                              &result));
+    ASSERT_OK(ctx, repair_by(&recipe, copy->model, host->model, &result));
     repaired = perplexity_of(copy->model);
     ck_assert_double_gt(qrb_recovery(clean, attacked, repaired), 50.0);
-    ck_assert_uint_eq(result.training.steps, 60);
-    ck_assert_double_gt(result.training.anchor_gradient_ratio, 0.0);
+    ck_assert_uint_eq(result.steps, 60);
+    ck_assert_double_gt(result.anchor_gradient_ratio, 0.0);
     ck_assert_double_lt(result.distance_after, 0.5 * result.distance_before);
     /* The triangle of before, after and the anchor. */
     ck_assert_double_ge(result.distance_moved,
@@ -1020,7 +1044,7 @@ END_TEST
 
 START_TEST(repair_without_anchor_pulls_to_the_received_weights)
 {
-    qrb_repair_options options = short_repair();
+    struct recipe recipe = short_repair();
     qrb_repair_result result = { .struct_size = sizeof result };
     double clean;
     double attacked;
@@ -1033,9 +1057,8 @@ START_TEST(repair_without_anchor_pulls_to_the_received_weights)
         for (int p = 0; p < MOCK_PARAMETERS; p++)
             memcpy(again->weights[p], copy->weights[p],
                    copy->elements[p] * sizeof(float));
-        options.anchor.strength = i == 0 ? 0.0 : 50.0;
-        ASSERT_OK(
-            ctx, qrb_repair(again->model, NULL, text, TEXT, &options, &result));
+        recipe.anchor.strength = i == 0 ? 0.0 : 50.0;
+        ASSERT_OK(ctx, repair_by(&recipe, again->model, NULL, &result));
         ck_assert_double_eq(result.distance_before, 0.0);
         ck_assert_double_eq(result.distance_after, result.distance_moved);
         moved[i] = result.distance_moved;
@@ -1049,55 +1072,162 @@ END_TEST
 
 START_TEST(presets_are_what_is_measured_and_what_is_printed)
 {
+    const qrb_trainer_options trainer = QRB_REPAIR_TRAINER_OPTIONS_PAPER;
+    const qrb_anchor_options anchor = QRB_ANCHOR_OPTIONS_PAPER;
+    const qrb_dataset_options dataset = QRB_REPAIR_DATASET_OPTIONS_PAPER;
     const qrb_repair_options paper = QRB_REPAIR_OPTIONS_PAPER;
-    const qrb_repair_options plain = QRB_REPAIR_OPTIONS_INIT;
 
-    ck_assert_double_eq(paper.trainer.lr, 2e-5);
-    ck_assert_uint_eq(paper.trainer.steps, 250);
-    ck_assert_uint_eq(paper.trainer.warmup, 10);
-    ck_assert_uint_eq(paper.trainer.accumulation, 2);
-    ck_assert_double_eq(paper.anchor.strength, 1e-5);
-    ck_assert_uint_eq(paper.anchor.application, QRB_ANCHOR_GRADIENT);
-    ck_assert_uint_eq(paper.dataset.batch, 1);
-    ck_assert_uint_eq(paper.dataset.context, 2048);
-    ck_assert_uint_eq(plain.anchor.application, QRB_ANCHOR_DECOUPLED);
-    ck_assert_str_eq(plain.trainer.what, "repair");
+    ck_assert_double_eq(trainer.lr, 2e-5);
+    ck_assert_uint_eq(trainer.steps, 250);
+    ck_assert_uint_eq(trainer.warmup, 10);
+    ck_assert_uint_eq(trainer.accumulation, 2);
+    ck_assert_double_eq(anchor.strength, 1e-5);
+    ck_assert_uint_eq(anchor.application, QRB_ANCHOR_GRADIENT);
+    ck_assert_uint_eq(dataset.batch, 1);
+    ck_assert_uint_eq(dataset.context, 2048);
+    ck_assert_uint_eq(recommended.anchor.application, QRB_ANCHOR_DECOUPLED);
+    ck_assert_str_eq(recommended.trainer.what, "repair");
     ASSERT_FAILS(ctx, qrb_repair(host->model, NULL, text, TEXT, &paper, NULL),
                  QRB_E_SHAPE, "400 tokens, fewer than the 2049");
 }
 END_TEST
 
-#define REPAIR_REFUSES(model, anchor, tokens, expected, words)                 \
+/* The weights and the figures of a repair by these options. */
+static qrb_repair_result repaired_by(const qrb_repair_options *options,
+                                     float *weights)
+{
+    struct mock_host *subject = adjusted(NULL);
+    struct mock_host *anchor = NULL;
+    qrb_repair_result result = { .struct_size = sizeof result };
+
+    ASSERT_OK(ctx, mock_host_create(ctx, MOCK_TOKEN_BATCHES, 9, NULL, &anchor));
+    ASSERT_OK(ctx, qrb_repair(subject->model, anchor->model, text, TEXT,
+                              options, &result));
+    mock_copy_weights(subject, weights);
+    mock_host_destroy(subject);
+    mock_host_destroy(anchor);
+    return result;
+}
+
+/* Parts that are given change nothing in the others; nothing of the caller's
+ * is needed after the call. */
+START_TEST(options_that_are_not_given_are_those_of_the_recipe)
+{
+    const qrb_repair_options inits[2] = { QRB_REPAIR_OPTIONS_INIT,
+                                          QRB_REPAIR_OPTIONS_PAPER };
+    const qrb_anchor_options anchors[2] = { QRB_ANCHOR_OPTIONS_INIT,
+                                            QRB_ANCHOR_OPTIONS_PAPER };
+    qrb_trainer_options trainers[2] = { QRB_REPAIR_TRAINER_OPTIONS_INIT,
+                                        QRB_REPAIR_TRAINER_OPTIONS_PAPER };
+    qrb_dataset_options datasets[2] = { QRB_REPAIR_DATASET_OPTIONS_INIT,
+                                        QRB_REPAIR_DATASET_OPTIONS_PAPER };
+
+    for (int recipe = 0; recipe < 2; recipe++) {
+        float weights[2][MAX_WEIGHTS] = { { 0 } };
+        qrb_repair_result results[2];
+
+        trainers[recipe].steps = 2;
+        datasets[recipe].context = 32;
+        for (int given = 0; given < 2; given++) {
+            qrb_repair_options options = inits[recipe];
+
+            options.trainer = &trainers[recipe];
+            options.dataset = &datasets[recipe];
+            if (given)
+                options.anchor = &anchors[recipe];
+            results[given] = repaired_by(&options, weights[given]);
+        }
+        ck_assert_mem_eq(weights[0], weights[1], sizeof *weights);
+        ck_assert_double_eq(results[0].loss, results[1].loss);
+        ck_assert_uint_eq(results[0].tokens, /* sequences, steps, targets */
+                          (recipe == 0 ? 4 : 2) * 2 * 32);
+        ck_assert_uint_eq(results[0].steps, 2);
+    }
+}
+END_TEST
+
+/* A caller of a later release whose parts have grown: each has its own size,
+ * so that none moves what follows it. */
+START_TEST(parts_of_the_options_may_grow)
+{
+    struct {
+        qrb_trainer_options known;
+        uint64_t appended;
+    } trainer = { QRB_REPAIR_TRAINER_OPTIONS_INIT, 0 };
+    struct {
+        qrb_optimizer_options known;
+        uint64_t appended;
+    } optimizer = { QRB_OPTIMIZER_OPTIONS_INIT, 0 };
+    struct {
+        qrb_evaluate_options known;
+        uint64_t appended;
+    } evaluate = { QRB_EVALUATE_OPTIONS_INIT, 0 };
+    qrb_repair_options options = QRB_REPAIR_OPTIONS_INIT;
+    qrb_calibrate_options calibrate = QRB_CALIBRATE_OPTIONS_INIT;
+    qrb_noise *attack = bound_attack(host->model, QRB_SIGMA_ABSOLUTE);
+
+    trainer.known.struct_size = sizeof trainer;
+    trainer.known.optimizer = &optimizer.known;
+    trainer.known.steps = 1;
+    optimizer.known.struct_size = sizeof optimizer;
+    evaluate.known.struct_size = sizeof evaluate;
+    options.trainer = &trainer.known;
+    calibrate.evaluate = &evaluate.known;
+    ASSERT_OK(ctx, qrb_repair(host->model, NULL, text, TEXT, &options, NULL));
+    optimizer.appended = 1;
+    ASSERT_FAILS(ctx, qrb_repair(host->model, NULL, text, TEXT, &options, NULL),
+                 QRB_E_INVALID_ARG, "optimizer options");
+    trainer.appended = 1;
+    ASSERT_FAILS(ctx, qrb_repair(host->model, NULL, text, TEXT, &options, NULL),
+                 QRB_E_INVALID_ARG, "trainer options");
+    learn(host);
+    ASSERT_OK(ctx, qrb_attack_calibrate(host->model, attack, text, TEXT,
+                                        &calibrate, NULL));
+    evaluate.appended = 1;
+    ASSERT_FAILS(
+        ctx,
+        qrb_attack_calibrate(host->model, attack, text, TEXT, &calibrate, NULL),
+        QRB_E_INVALID_ARG, "evaluate options");
+    qrb_noise_destroy(attack);
+}
+END_TEST
+
+#define REPAIR_REFUSES(anchor, expected, words)                                \
     do {                                                                       \
-        ASSERT_FAILS(                                                          \
-            ctx, qrb_repair(model, anchor, tokens, TEXT, &options, &result),   \
-            expected, words);                                                  \
-        options = short_repair();                                              \
+        ASSERT_FAILS(ctx, repair_by(&recipe, host->model, anchor, &result),    \
+                     expected, words);                                         \
+        recipe = short_repair();                                               \
     } while (0)
 
 START_TEST(repairs_that_make_no_sense_are_refused)
 {
-    qrb_repair_options options = short_repair();
+    struct recipe recipe = short_repair();
+    qrb_repair_options options = QRB_REPAIR_OPTIONS_INIT;
     qrb_repair_result result = { .struct_size = sizeof result };
     qrb_model *other = make_bigrams(ctx, true, false);
 
-    options.resume = 2;
-    REPAIR_REFUSES(host->model, NULL, text, QRB_E_INVALID_ARG, "resume");
-    options.reserved = 1;
-    REPAIR_REFUSES(host->model, NULL, text, QRB_E_INVALID_ARG, "reserved");
-    options.resume = 1;
-    REPAIR_REFUSES(host->model, NULL, text, QRB_E_STATE, "no checkpoint");
-    options.anchor.strength = -1.0;
-    REPAIR_REFUSES(host->model, NULL, text, QRB_E_INVALID_ARG, "strength");
-    options.trainer.lr = NAN;
-    REPAIR_REFUSES(host->model, NULL, text, QRB_E_INVALID_ARG, "lr");
-    options.dataset.batch = 0;
-    REPAIR_REFUSES(host->model, NULL, text, QRB_E_INVALID_ARG, "batch");
-    REPAIR_REFUSES(host->model, NULL, NULL, QRB_E_INVALID_ARG, "tokens");
-    REPAIR_REFUSES(host->model, other, text, QRB_E_INVALID_ARG,
-                   "no such parameter");
+    recipe.resume = 2;
+    REPAIR_REFUSES(NULL, QRB_E_INVALID_ARG, "resume");
+    recipe.resume = 1;
+    REPAIR_REFUSES(NULL, QRB_E_STATE, "no checkpoint");
+    recipe.anchor.strength = -1.0;
+    REPAIR_REFUSES(NULL, QRB_E_INVALID_ARG, "strength");
+    recipe.trainer.lr = NAN;
+    REPAIR_REFUSES(NULL, QRB_E_INVALID_ARG, "lr");
+    recipe.dataset.batch = 0;
+    REPAIR_REFUSES(NULL, QRB_E_INVALID_ARG, "batch");
+    recipe.anchor.struct_size = 3;
+    REPAIR_REFUSES(NULL, QRB_E_INVALID_ARG, "anchor options: struct_size");
+    recipe.dataset.struct_size = 3;
+    REPAIR_REFUSES(NULL, QRB_E_INVALID_ARG, "dataset options: struct_size");
+    REPAIR_REFUSES(other, QRB_E_INVALID_ARG, "no such parameter");
     result.struct_size = 3;
-    REPAIR_REFUSES(host->model, NULL, text, QRB_E_INVALID_ARG, "struct_size");
+    REPAIR_REFUSES(NULL, QRB_E_INVALID_ARG, "struct_size");
+    options.recipe = 2;
+    ASSERT_FAILS(ctx, qrb_repair(host->model, NULL, text, TEXT, &options, NULL),
+                 QRB_E_INVALID_ARG, "recipe is 2");
+    ASSERT_FAILS(ctx, qrb_repair(host->model, NULL, NULL, TEXT, NULL, NULL),
+                 QRB_E_INVALID_ARG, "tokens");
     ck_assert_int_eq(qrb_repair(NULL, NULL, text, TEXT, NULL, NULL),
                      QRB_E_INVALID_ARG);
     ck_assert(mock_weights_equal(host, before));
@@ -1119,7 +1249,7 @@ static double repair_in_parts(uint64_t stop_at, const char *checkpoint,
                               float *weights, qrb_repair_result *result)
 {
     qrb_context_options options = QRB_CONTEXT_OPTIONS_INIT;
-    qrb_repair_options repair = short_repair();
+    struct recipe recipe = short_repair();
     struct mock_host *attacked = NULL;
     struct mock_host *anchor = NULL;
     qrb_context *own = NULL;
@@ -1132,14 +1262,13 @@ static double repair_in_parts(uint64_t stop_at, const char *checkpoint,
     ASSERT_OK(own,
               mock_host_create(own, MOCK_TOKEN_BATCHES, 2, NULL, &attacked));
     ASSERT_OK(own, mock_host_create(own, MOCK_TOKEN_BATCHES, 3, NULL, &anchor));
-    repair.trainer.steps = 12;
-    repair.trainer.checkpoint = checkpoint;
-    repair.resume = checkpoint != NULL;
+    recipe.trainer.steps = 12;
+    recipe.trainer.checkpoint = checkpoint;
+    recipe.resume = checkpoint != NULL;
     stop_after = stop_at;
-    status =
-        qrb_repair(attacked->model, anchor->model, text, TEXT, &repair, result);
+    status = repair_by(&recipe, attacked->model, anchor->model, result);
     ck_assert_int_eq(status, stop_at > 0 ? QRB_E_CANCELLED : QRB_OK);
-    loss = result->training.loss;
+    loss = result->loss;
     mock_copy_weights(attacked, weights);
     mock_host_destroy(attacked);
     mock_host_destroy(anchor);
@@ -1160,13 +1289,13 @@ START_TEST(cancelled_repair_is_resumed_with_the_same_bits)
     in_directory(directory, "repair.ckpt", path);
     repair_in_parts(0, NULL, expected, &whole);
     repair_in_parts(5, path, weights, &part);
-    ck_assert_uint_eq(part.training.steps, 5);
+    ck_assert_uint_eq(part.steps, 5);
     ck_assert_double_gt(part.distance_moved, 0.0);
     ck_assert_mem_ne(weights, expected, sizeof expected);
     repair_in_parts(0, path, weights, &part);
     ck_assert_mem_eq(weights, expected, sizeof expected);
-    ck_assert_uint_eq(part.training.steps, 12);
-    ck_assert_double_eq(part.training.loss, whole.training.loss);
+    ck_assert_uint_eq(part.steps, 12);
+    ck_assert_double_eq(part.loss, whole.loss);
     ck_assert_double_eq(part.distance_before, whole.distance_before);
     ck_assert_double_eq(part.distance_after, whole.distance_after);
     ck_assert_double_eq(part.distance_moved, whole.distance_moved);
@@ -1319,14 +1448,16 @@ static qrb_status job_calibrate(struct mock_host *subject,
                                 struct mock_host *other)
 {
     qrb_calibrate_options options = QRB_CALIBRATE_OPTIONS_INIT;
+    qrb_evaluate_options evaluate = QRB_EVALUATE_OPTIONS_INIT;
     qrb_noise *attack = NULL;
     qrb_status status;
 
     (void)other;
     options.search_seeds = 1;
     options.tolerance = 0.2;
-    options.evaluate.context = 100;
-    options.evaluate.stride = 99;
+    evaluate.context = 100;
+    evaluate.stride = 99;
+    options.evaluate = &evaluate;
     status = qrb_noise_create_attack(subject->ctx, NULL, &attack);
     if (status == QRB_OK)
         status = qrb_noise_bind(attack, subject->model, NULL);
@@ -1344,10 +1475,10 @@ static qrb_status job_move(struct mock_host *subject, struct mock_host *other)
 
 static qrb_status job_repair(struct mock_host *subject, struct mock_host *other)
 {
-    qrb_repair_options options = short_repair();
+    struct recipe recipe = short_repair();
 
-    options.trainer.steps = 2;
-    return qrb_repair(subject->model, other->model, text, TEXT, &options, NULL);
+    recipe.trainer.steps = 2;
+    return repair_by(&recipe, subject->model, other->model, NULL);
 }
 
 static const struct job jobs[] = {
@@ -1553,6 +1684,8 @@ int main(void)
     tcase_add_checked_fixture(repair, set_up, tear_down);
     tcase_add_test(repair, repair_recovers_and_goes_towards_the_anchor);
     tcase_add_test(repair, repair_without_anchor_pulls_to_the_received_weights);
+    tcase_add_test(repair, options_that_are_not_given_are_those_of_the_recipe);
+    tcase_add_test(repair, parts_of_the_options_may_grow);
     tcase_add_test(repair, presets_are_what_is_measured_and_what_is_printed);
     tcase_add_test(repair, repairs_that_make_no_sense_are_refused);
     tcase_add_test(repair, cancelled_repair_is_resumed_with_the_same_bits);

@@ -622,8 +622,15 @@ START_TEST(options_that_make_no_sense_are_refused)
     REFUSES(schedule, 2, "schedule");
     REFUSES(accumulation, 0, "accumulation");
     REFUSES(checkpoint, "", "checkpoint");
-    REFUSES(optimizer.kind, 9, "kind");
-    REFUSES(optimizer.clip_norm, NAN, "clip_norm");
+    {
+        qrb_optimizer_options optimizer = QRB_OPTIMIZER_OPTIONS_INIT;
+
+        optimizer.kind = 9;
+        REFUSES(optimizer, &optimizer, "kind");
+        optimizer.kind = QRB_SGD;
+        optimizer.clip_norm = NAN;
+        REFUSES(optimizer, &optimizer, "clip_norm");
+    }
     REFUSES(struct_size, 2, "struct_size");
     {
         qrb_trainer_options options = QRB_TRAINER_OPTIONS_INIT;

@@ -18,12 +18,13 @@ static int calibrate(struct cli *cli, const struct attack_arguments *a,
                      const struct cli_tokens *text,
                      qrb_calibrate_result *out)
 {
+    const qrb_evaluate_options evaluate = cli_evaluate_defaults(model);
     qrb_calibrate_options options = QRB_CALIBRATE_OPTIONS_INIT;
     qrb_metric_result clean = { .struct_size = sizeof clean };
     qrb_metric_result attacked = { .struct_size = sizeof attacked };
     qrb_status status;
 
-    options.evaluate = cli_evaluate_defaults(model);
+    options.evaluate = &evaluate;
     options.seed = cli->seed;
     if (a->ratio_given) {
         options.ratio = a->ratio;
@@ -34,12 +35,12 @@ static int calibrate(struct cli *cli, const struct attack_arguments *a,
     }
     out->sigma = a->sigma;
     status = qrb_evaluate_text(model->model, NULL, text->ids, text->count,
-                               &options.evaluate, &clean);
+                               &evaluate, &clean);
     if (status == QRB_OK)
         status = qrb_perturb_begin(attack);
     if (status == QRB_OK) {
         status = qrb_evaluate_text(model->model, NULL, text->ids, text->count,
-                                   &options.evaluate, &attacked);
+                                   &evaluate, &attacked);
         if (qrb_perturb_end(attack) != QRB_OK && status == QRB_OK)
             status = QRB_E_STATE;
     }

@@ -40,30 +40,42 @@ struct repair_job {
     qrb_evaluate_options evaluate;
 };
 
+/* A recipe with what the command line changes in it. */
+struct repair_recipe {
+    qrb_trainer_options trainer;
+    qrb_anchor_options anchor;
+    qrb_dataset_options dataset;
+};
+
 /* The preset, cut to what the model's context allows at equal tokens. */
-static qrb_repair_options choose_recipe(const struct repair_arguments *a,
-                                        const struct cli_model *model,
-                                        const char *checkpoint)
+static struct repair_recipe choose_recipe(const struct repair_arguments *a,
+                                          const struct cli_model *model,
+                                          const char *checkpoint)
 {
-    const qrb_repair_options recommended = QRB_REPAIR_OPTIONS_INIT;
-    const qrb_repair_options paper = QRB_REPAIR_OPTIONS_PAPER;
-    qrb_repair_options options = a->paper ? paper : recommended;
+    const struct repair_recipe recommended = {
+        QRB_REPAIR_TRAINER_OPTIONS_INIT, QRB_ANCHOR_OPTIONS_INIT,
+        QRB_REPAIR_DATASET_OPTIONS_INIT
+    };
+    const struct repair_recipe paper = { QRB_REPAIR_TRAINER_OPTIONS_PAPER,
+                                         QRB_ANCHOR_OPTIONS_PAPER,
+                                         QRB_REPAIR_DATASET_OPTIONS_PAPER };
+    struct repair_recipe recipe = a->paper ? paper : recommended;
     const size_t longest = model->config.context;
 
     if (a->steps_given)
-        options.trainer.steps = a->steps;
+        recipe.trainer.steps = a->steps;
     if (a->lr_given)
-        options.trainer.lr = a->lr;
+        recipe.trainer.lr = a->lr;
     if (a->strength_given)
-        options.anchor.strength = a->strength;
-    options.trainer.checkpoint = checkpoint;
-    options.trainer.checkpoint_every = a->every;
-    if (options.dataset.context > longest) {
-        options.dataset.batch *=
-            (options.dataset.context + longest - 1) / longest;
-        options.dataset.context = longest;
+        recipe.anchor.strength = a->strength;
+    recipe.trainer.checkpoint = checkpoint;
+    recipe.trainer.checkpoint_every = a->every;
+    if (recipe.dataset.context > longest) {
+        recipe.dataset.batch *=
+            (recipe.dataset.context + longest - 1) / longest;
+        recipe.dataset.context = longest;
     }
-    return options;
+    return recipe;
 }
 
 static int measure_all(struct cli *cli, const struct repair_job *job,
@@ -120,8 +132,8 @@ static int report(struct cli *cli, const struct repair_job *job,
     return cli_report(
         cli,
         json_pack("{s:I, s:o, s:o, s:{s:o, s:o, s:o}, s:o}", "steps",
-                  (json_int_t)r->training.steps, "anchor_gradient_ratio",
-                  cli_json_number(r->training.anchor_gradient_ratio),
+                  (json_int_t)r->steps, "anchor_gradient_ratio",
+                  cli_json_number(r->anchor_gradient_ratio),
                   "distance_to_anchor", cli_json_number(r->distance_after),
                   "perplexity", "attacked", by_precision(shown, f->attacked),
                   "repaired", by_precision(shown, f->repaired), "anchor",
@@ -156,13 +168,17 @@ static int work(struct cli *cli, const char *out,
                 struct repair_figures *f, qrb_repair_result *r)
 {
     char checkpoint[PATH_SIZE];
-    qrb_repair_options options;
+    qrb_repair_options options = QRB_REPAIR_OPTIONS_INIT;
+    struct repair_recipe recipe;
     int status = CLI_OK;
     qrb_status repaired;
 
     if (snprintf(checkpoint, PATH_SIZE, "%s.checkpoint", out) >= PATH_SIZE)
         return cli_error(cli, "%.60s...: the path is too long", out);
-    options = choose_recipe(a, &job->model, checkpoint);
+    recipe = choose_recipe(a, &job->model, checkpoint);
+    options.trainer = &recipe.trainer;
+    options.anchor = &recipe.anchor;
+    options.dataset = &recipe.dataset;
     options.resume = a->resume;
     if (job->test.count > 0)
         status = measure_all(cli, job, job->model.model, f->attacked);
@@ -206,10 +222,10 @@ static int run_repair(struct cli *cli, const char *in, const char *out,
     if (status == CLI_OK) {
         cli_say(cli, "%s: %llu steps, %.0f tokens/s, distance to the anchor "
                      "%.4f -> %.4f, pull beside the loss's gradient %.3g",
-                out, (unsigned long long)result.training.steps,
-                (double)result.training.tokens / result.training.seconds,
+                out, (unsigned long long)result.steps,
+                (double)result.tokens / result.seconds,
                 result.distance_before, result.distance_after,
-                result.training.anchor_gradient_ratio);
+                result.anchor_gradient_ratio);
         status = report(cli, &job, &figures, &result);
     }
     qrb_free(cli->ctx, job.text.ids);

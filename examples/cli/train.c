@@ -103,6 +103,7 @@ static int run_trainer(struct cli *cli, const struct train_arguments *a,
                        qrb_dataset *dataset, qrb_train_result *out)
 {
     qrb_trainer_options options = QRB_TRAINER_OPTIONS_INIT;
+    qrb_optimizer_options optimizer = QRB_OPTIMIZER_OPTIONS_INIT;
     qrb_trainer *trainer = NULL;
     uint64_t done = 0;
     qrb_status status;
@@ -110,7 +111,8 @@ static int run_trainer(struct cli *cli, const struct train_arguments *a,
     options.steps = a->steps;
     options.warmup = a->warmup;
     options.lr = a->lr;
-    options.optimizer.weight_decay = a->weight_decay;
+    optimizer.weight_decay = a->weight_decay;
+    options.optimizer = &optimizer;
     options.schedule = QRB_SCHEDULE_COSINE;
     options.checkpoint = checkpoint;
     options.checkpoint_every = a->every;

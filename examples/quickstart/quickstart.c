@@ -91,7 +91,7 @@ static int attack(struct job *job, struct level *level)
     everything.roles = QRB_FILTER_ALL;
     options.ratio = level->target_ratio;
     options.seed = job->cli->seed;
-    options.evaluate = job->evaluate;
+    options.evaluate = &job->evaluate;
     level->attack.struct_size = sizeof level->attack;
     if (qrb_noise_create_attack(job->cli->ctx, NULL, &noise) != QRB_OK ||
         qrb_noise_bind(noise, job->model.model, NULL) != QRB_OK ||
@@ -114,17 +114,21 @@ static int treat(struct job *job, const struct arguments *a,
                  struct level *level, enum arm arm)
 {
     qrb_repair_options options = QRB_REPAIR_OPTIONS_INIT;
+    qrb_trainer_options trainer = QRB_REPAIR_TRAINER_OPTIONS_INIT;
+    qrb_anchor_options pull = QRB_ANCHOR_OPTIONS_INIT;
     qrb_repair_result result = { .struct_size = sizeof result };
     qrb_model *anchor = job->clean.model;
     qrb_status status = qrb_snapshot_restore(job->received);
 
     if (a->steps_given)
-        options.trainer.steps = a->steps;
+        trainer.steps = a->steps;
     if (arm == ARM_TEXT)
-        options.anchor.strength = 0.0;
+        pull.strength = 0.0;
     if (arm == ARM_RECEIVED)
         anchor = NULL;
-    options.trainer.what = arm_labels[arm];
+    trainer.what = arm_labels[arm];
+    options.trainer = &trainer;
+    options.anchor = &pull;
     if (status == QRB_OK && arm == ARM_TOWARDS)
         status = qrb_move_towards(job->model.model, job->clean.model, NULL,
                                   level->repair.distance_moved, NULL);

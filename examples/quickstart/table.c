@@ -58,7 +58,7 @@ static json_t *level_json(const struct level *level)
         "achieved_ratio", cli_json_number(level->attack.achieved_ratio),
         "sigma", cli_json_number(level->attack.sigma),
         "anchor_gradient_ratio",
-        cli_json_number(level->repair.training.anchor_gradient_ratio),
+        cli_json_number(level->repair.anchor_gradient_ratio),
         "distance_before", cli_json_number(level->repair.distance_before),
         "distance_after", cli_json_number(level->repair.distance_after));
 

@@ -115,12 +115,13 @@ typedef struct qrb_calibrate_options {
     uint64_t seed;      /* of the draw that is written; default 0 */
     size_t search_seeds; /* draws seed, seed + 1, ... that are averaged while
                             searching; default 3 */
-    qrb_evaluate_options evaluate; /* how perplexity is measured */
+    const qrb_evaluate_options *evaluate; /* how perplexity is measured; NULL:
+                                             the defaults; borrowed for the
+                                             call */
 } qrb_calibrate_options;
 
 #define QRB_CALIBRATE_OPTIONS_INIT \
-    { sizeof(qrb_calibrate_options), 1.2, 0.01, 0, 3, \
-      QRB_EVALUATE_OPTIONS_INIT }
+    { sizeof(qrb_calibrate_options), 1.2, 0.01, 0, 3, 0 }
 
 /* Set struct_size first. */
 typedef struct qrb_calibrate_result {
@@ -158,35 +159,51 @@ QRB_API qrb_status qrb_attack_calibrate(qrb_model *model, qrb_noise *attack,
                                         const qrb_calibrate_options *options,
                                         qrb_calibrate_result *out);
 
-/* Start from QRB_REPAIR_OPTIONS_INIT (recommended, measured: docs/results.md)
- * or QRB_REPAIR_OPTIONS_PAPER (as printed). */
+/** What stands for options of a repair that are not given: the recommended
+ * recipe (measured: docs/results.md), or the one that was published.  Pinned
+ * values. */
+enum qrb_repair_recipe { QRB_REPAIR_RECOMMENDED = 0, QRB_REPAIR_PAPER = 1 };
+
+/* The trainer's options and the dataset's in the recipes, which differ in
+ * learning rate, microbatches of a step and sequences.  To change one value of
+ * a recipe, change it in a copy of these and let the repair's options point
+ * there; those of anchors are QRB_ANCHOR_OPTIONS_INIT and _PAPER. */
+#define QRB_REPAIR_TRAINER_OPTIONS_INIT \
+    { sizeof(qrb_trainer_options), 0, 250, 10, 2e-4, 0.1, 1, 0, 100, \
+      "repair", QRB_SCHEDULE_CONSTANT, 0 }
+#define QRB_REPAIR_TRAINER_OPTIONS_PAPER \
+    { sizeof(qrb_trainer_options), 0, 250, 10, 2e-5, 0.1, 2, 0, 100, \
+      "repair", QRB_SCHEDULE_CONSTANT, 0 }
+#define QRB_REPAIR_DATASET_OPTIONS_INIT QRB_DATASET_OPTIONS_INIT
+#define QRB_REPAIR_DATASET_OPTIONS_PAPER \
+    { sizeof(qrb_dataset_options), 1, 2048 }
+
+/* Start from QRB_REPAIR_OPTIONS_INIT or QRB_REPAIR_OPTIONS_PAPER.  What is
+ * pointed to is borrowed for the call; NULL is what the recipe says. */
 typedef struct qrb_repair_options {
     size_t struct_size;
-    qrb_trainer_options trainer; /* steps, learning rate, checkpoints */
-    qrb_anchor_options anchor;   /* strength, normalisation, application */
-    qrb_dataset_options dataset; /* how the text is cut into batches */
-    uint32_t resume;   /* 1: go on from the trainer's checkpoint if there is
-                          one; default 0 */
-    uint32_t reserved; /* 0 */
+    const qrb_trainer_options *trainer; /* steps, learning rate, checkpoints */
+    const qrb_anchor_options *anchor;   /* strength, normalisation,
+                                           application */
+    const qrb_dataset_options *dataset; /* how the text is cut into batches */
+    uint32_t recipe; /* enum qrb_repair_recipe; default recommended */
+    uint32_t resume; /* 1: go on from the trainer's checkpoint if there is
+                        one; default 0 */
 } qrb_repair_options;
 
-/** The trainer's options of the two recipes, which differ in the learning rate
- * and in the microbatches of a step. */
-#define QRB_REPAIR_TRAINER(lr_, accumulation_) \
-    { sizeof(qrb_trainer_options), QRB_OPTIMIZER_OPTIONS_INIT, 250, 10, \
-      lr_, 0.1, accumulation_, 0, 100, "repair", QRB_SCHEDULE_CONSTANT, 0 }
 #define QRB_REPAIR_OPTIONS_INIT \
-    { sizeof(qrb_repair_options), QRB_REPAIR_TRAINER(2e-4, 1), \
-      QRB_ANCHOR_OPTIONS_INIT, QRB_DATASET_OPTIONS_INIT, 0, 0 }
-/** The recipe as it was published. */
+    { sizeof(qrb_repair_options), 0, 0, 0, QRB_REPAIR_RECOMMENDED, 0 }
 #define QRB_REPAIR_OPTIONS_PAPER \
-    { sizeof(qrb_repair_options), QRB_REPAIR_TRAINER(2e-5, 2), \
-      QRB_ANCHOR_OPTIONS_PAPER, { sizeof(qrb_dataset_options), 1, 2048 }, 0, 0 }
+    { sizeof(qrb_repair_options), 0, 0, 0, QRB_REPAIR_PAPER, 0 }
 
 /* Set struct_size first. */
 typedef struct qrb_repair_result {
     size_t struct_size;
-    qrb_train_result training; /* of the steps that were made */
+    uint64_t steps;  /* done in all, with those before a resume */
+    uint64_t tokens; /* scored in this run */
+    double loss;     /* mean of the last steps (at most 50); NaN before one */
+    double seconds;  /* of this run */
+    double anchor_gradient_ratio; /* mean over steps; NaN without steps */
     double distance_before; /* of the anchored weights to the anchor */
     double distance_after;  /* the same when it was done */
     double distance_moved;  /* of the anchored weights from where they were */
@@ -200,7 +217,7 @@ typedef struct qrb_repair_result {
  * The recommended options pull decoupled from the loss, w <- w - lr strength
  * (w - a) after each step; the printed ones add strength (1 / K) sum_k mean
  * ((w_k - a_k)^2) to the loss, which Adam does not feel at the printed
- * strength: training.anchor_gradient_ratio shows it.
+ * strength: anchor_gradient_ratio shows it.
  *
  * The result is a function of weights, anchor, text, options and seed: not of
  * the number of threads, nor of stops and resumes.  Memory beside the
@@ -209,8 +226,8 @@ typedef struct qrb_repair_result {
  * @param model   has loss_and_grad and takes token batches
  * @param anchor  source of the anchor's weights, matched by name and copied;
  *                NULL: the weights as received, towards which it then pulls
- * @param tokens  [count] of the training text, at least one more than
- *                dataset.context
+ * @param tokens  [count] of the training text, at least one more than the
+ *                dataset's context
  * @param options NULL: the recommended ones
  * @param out     figures, also when the repair was cancelled; may be NULL
  * @return QRB_OK; QRB_E_INVALID_ARG (NULL, an option out of its range, a

@@ -96,7 +96,8 @@ typedef struct qrb_trainer qrb_trainer;
 /* Start from QRB_TRAINER_OPTIONS_INIT. */
 typedef struct qrb_trainer_options {
     size_t struct_size;
-    qrb_optimizer_options optimizer; /* kind, moments, decay, clipping */
+    const qrb_optimizer_options *optimizer; /* kind, moments, decay, clipping;
+                                               NULL: the defaults; copied */
     uint64_t steps;         /* optimizer steps, at least 1; default 1000 */
     uint64_t warmup;        /* steps of linear warm-up; default 10 */
     double lr;              /* peak, at least 0; default 2e-4 */
@@ -110,8 +111,8 @@ typedef struct qrb_trainer_options {
 } qrb_trainer_options;
 
 #define QRB_TRAINER_OPTIONS_INIT \
-    { sizeof(qrb_trainer_options), QRB_OPTIMIZER_OPTIONS_INIT, 1000, 10, \
-      2e-4, 0.1, 1, 0, 100, 0, QRB_SCHEDULE_CONSTANT, 0 }
+    { sizeof(qrb_trainer_options), 0, 1000, 10, 2e-4, 0.1, 1, 0, 100, 0, \
+      QRB_SCHEDULE_CONSTANT, 0 }
 
 /* Set struct_size first. */
 typedef struct qrb_train_result {

@@ -323,7 +323,7 @@ qrb_status qrb_attack_calibrate(qrb_model *model, qrb_noise *attack,
     calibration.ctx = model->ctx;
     calibration.attack = attack;
     status = qrb__text_open(&calibration.text, model, NULL, tokens, count,
-                            &calibration.options.evaluate);
+                            calibration.options.evaluate);
     if (status == QRB_OK)
         status = calibrate(&calibration, &result);
     status = qrb__text_close(&calibration.text, status);

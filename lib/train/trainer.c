@@ -129,8 +129,9 @@ qrb_status qrb_trainer_create(qrb_model *model, qrb_dataset *dataset,
                            trainer->options.accumulation);
         goto out;
     }
-    status = qrb_optimizer_create(model, &trainer->options.optimizer,
+    status = qrb_optimizer_create(model, trainer->options.optimizer,
                                   &trainer->optimizer);
+    trainer->options.optimizer = NULL; /* the caller's; the copy is there */
     if (status != QRB_OK)
         goto out;
     status = qrb_pass_create(model, NULL, &trainer->pass);

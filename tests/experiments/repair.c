@@ -193,13 +193,14 @@ static void measure(const struct lab *lab, enum part part,
 /* +20 % on the validation part. */
 static void attack(const struct lab *lab, uint64_t seed, double *sigma)
 {
+    const qrb_evaluate_options evaluate = in_blocks(lab);
     qrb_calibrate_options options = QRB_CALIBRATE_OPTIONS_INIT;
     qrb_calibrate_result result = { .struct_size = sizeof result };
     qrb_noise *noise = NULL;
 
     options.seed = seed;
     options.search_seeds = 1; /* the draw itself is what counts */
-    options.evaluate = in_blocks(lab);
+    options.evaluate = &evaluate;
     need(lab, qrb_noise_create_attack(lab->ctx, NULL, &noise), "attack");
     need(lab, qrb_noise_bind(noise, lab->model, NULL), "attack");
     need(lab,
@@ -211,28 +212,41 @@ static void attack(const struct lab *lab, uint64_t seed, double *sigma)
     *sigma = result.sigma;
 }
 
-/* Chunks of what the model's context allows. */
-static void fit_context(const struct lab *lab, qrb_repair_options *options)
-{
-    if (options->dataset.context > lab->config.context)
-        options->dataset.context = lab->config.context;
-}
+/* What is changed in a recipe. */
+struct recipe {
+    qrb_trainer_options trainer;
+    qrb_anchor_options anchor;
+    qrb_dataset_options dataset;
+};
 
-static void repair(const struct lab *lab, const qrb_repair_options *given,
+static const struct recipe recommended = { QRB_REPAIR_TRAINER_OPTIONS_INIT,
+                                           QRB_ANCHOR_OPTIONS_INIT,
+                                           QRB_REPAIR_DATASET_OPTIONS_INIT };
+static const struct recipe printed = { QRB_REPAIR_TRAINER_OPTIONS_PAPER,
+                                       QRB_ANCHOR_OPTIONS_PAPER,
+                                       QRB_REPAIR_DATASET_OPTIONS_PAPER };
+
+/* Sequences are cut to what the model's context allows. */
+static void repair(const struct lab *lab, const struct recipe *recipe,
                    bool anchored, enum part part, struct figures *figures)
 {
-    qrb_repair_options options = *given;
+    qrb_repair_options options = QRB_REPAIR_OPTIONS_INIT;
+    qrb_dataset_options dataset = recipe->dataset;
     qrb_repair_result result = { .struct_size = sizeof result };
 
-    fit_context(lab, &options);
+    if (dataset.context > lab->config.context)
+        dataset.context = lab->config.context;
+    options.trainer = &recipe->trainer;
+    options.anchor = &recipe->anchor;
+    options.dataset = &dataset;
     need(lab,
          qrb_repair(lab->model, anchored ? lab->anchor : NULL,
                     lab->tokens[TRAIN], lab->counts[TRAIN], &options, &result),
          "repair");
     figures->distance = result.distance_after;
     figures->moved = result.distance_moved;
-    figures->ratio = result.training.anchor_gradient_ratio;
-    figures->seconds = result.training.seconds;
+    figures->ratio = result.anchor_gradient_ratio;
+    figures->seconds = result.seconds;
     measure(lab, part, figures);
 }
 
@@ -272,8 +286,7 @@ static void print_row(uint64_t seed, const char *name,
 static void run_arm(const struct lab *lab, enum arm arm, double moved,
                     struct figures *figures)
 {
-    const qrb_repair_options paper = QRB_REPAIR_OPTIONS_PAPER;
-    qrb_repair_options options = QRB_REPAIR_OPTIONS_INIT;
+    struct recipe recipe = arm == PAPER ? printed : recommended;
 
     figures->distance = figures->moved = figures->ratio = NAN;
     if (arm == MOVE) {
@@ -283,11 +296,9 @@ static void run_arm(const struct lab *lab, enum arm arm, double moved,
         measure(lab, TEST, figures);
         return;
     }
-    if (arm == PAPER)
-        options = paper;
     if (arm == NO_ANCHOR)
-        options.anchor.strength = 0.0;
-    repair(lab, &options, arm != RECEIVED, TEST, figures);
+        recipe.anchor.strength = 0.0;
+    repair(lab, &recipe, arm != RECEIVED, TEST, figures);
 }
 
 static void run_experiment(const struct lab *lab, qrb_snapshot *adapted,
@@ -368,18 +379,18 @@ static void run_search(const struct lab *lab, qrb_snapshot *adapted)
     for (uint32_t schedule = 0; schedule <= QRB_SCHEDULE_COSINE; schedule++)
         for (size_t r = 0; r < sizeof rates / sizeof *rates; r++)
             for (size_t s = 0; s < sizeof strengths / sizeof *strengths; s++) {
-                qrb_repair_options options = QRB_REPAIR_OPTIONS_INIT;
+                struct recipe recipe = recommended;
                 double mean[PRECISIONS] = { 0.0 };
                 struct figures figures = { .distance = 0.0 };
 
-                options.trainer.schedule = schedule;
-                options.trainer.lr = rates[r];
-                options.anchor.strength = strengths[s];
+                recipe.trainer.schedule = schedule;
+                recipe.trainer.lr = rates[r];
+                recipe.anchor.strength = strengths[s];
                 for (int seed = 0; seed < SEEDS; seed++) {
                     double recovery[PRECISIONS];
 
                     need(lab, qrb_snapshot_restore(received[seed]), "restore");
-                    repair(lab, &options, true, VALIDATION, &figures);
+                    repair(lab, &recipe, true, VALIDATION, &figures);
                     recoveries(&clean, &attacked[seed], &figures, recovery);
                     for (int p = 0; p < PRECISIONS; p++)
                         mean[p] += recovery[p] / SEEDS;
