@@ -282,6 +282,37 @@ static void run_with(int i, const char *name, const char *threads)
     ck_assert_msg(frame_run(words) == OK, "%s", frame_err);
 }
 
+/* A run whose model cannot be saved, a file being in its place, leaves its
+ * checkpoint. */
+START_TEST(a_checkpoint_is_resumed_from_its_own_model_alone)
+{
+    static const struct {
+        const char *begun, *by_another, *resumed;
+    } words[] = {
+#define TRAIN(model) "train @/run --text @/text.txt --steps 2 --from " model
+#define REPAIR(model) \
+    "repair " model " @/run --text @/text.txt --steps 2 --anchor @/model"
+        { TRAIN("@/model"), TRAIN("@/other --resume"),
+          TRAIN("@/model --resume") },
+        { REPAIR("@/model"), REPAIR("@/other") " --resume",
+          REPAIR("@/model") " --resume" },
+    };
+
+    ck_assert_int_eq(
+        frame_run("attack @/model @/other --text @/test.txt --sigma 0.1"), OK);
+    put_file(frame_path("run"), "", 0);
+    ck_assert_int_eq(frame_run(words[_i].begun), FAILED);
+    frame_remove("run");
+    ck_assert(frame_exists("run.checkpoint"));
+    ck_assert_int_eq(frame_run(words[_i].by_another), FAILED);
+    ck_assert_ptr_nonnull(strstr(frame_err, "began with other weights"));
+    ck_assert(!frame_exists("run"));
+    ck_assert_int_eq(frame_run(words[_i].resumed), OK);
+    ck_assert(frame_exists("run"));
+    ck_assert(!frame_exists("run.checkpoint"));
+}
+END_TEST
+
 START_TEST(the_bits_do_not_depend_on_the_number_of_threads)
 {
     char one[64];
@@ -348,6 +379,8 @@ int main(void)
     tcase_add_test(cases,
                    a_repair_without_a_clean_anchor_says_so_and_reports_null);
     tcase_add_test(cases, measuring_on_the_training_text_is_flagged);
+    tcase_add_loop_test(cases,
+                        a_checkpoint_is_resumed_from_its_own_model_alone, 0, 2);
     tcase_add_loop_test(cases, the_bits_do_not_depend_on_the_number_of_threads,
                         0,
                         (int)(sizeof deterministic / sizeof *deterministic));

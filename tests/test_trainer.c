@@ -832,9 +832,7 @@ START_TEST(resumed_run_has_the_bits_of_one_that_was_not_stopped)
         close_run(run);
 
         setup.stop_after = 0;
-        setup.seed = 3; /* weights come from the file */
         run = open_run(&setup);
-        setup.seed = 0;
         ASSERT_OK(run->ctx, qrb_trainer_resume(run->trainer, &resumed));
         ck_assert_uint_eq(resumed, stop);
         ck_assert_uint_ge(run->host->counts[MOCK_WEIGHTS_WRITTEN],
@@ -1020,6 +1018,62 @@ START_TEST(checkpoint_of_another_run_is_refused_by_what_differs)
 }
 END_TEST
 
+START_TEST(checkpoint_of_a_run_that_began_with_other_weights_is_refused)
+{
+    struct setup setup = rich;
+    char directory[64];
+    char path[256];
+    struct run *run;
+
+    make_path(directory, path);
+    make_checkpoint(path);
+    setup.checkpoint = path;
+    setup.seed = 3;
+    run = open_run(&setup);
+    ASSERT_FAILS(run->ctx, qrb_trainer_resume(run->trainer, NULL), QRB_E_FORMAT,
+                 "began with other weights; remove it");
+    ck_assert(mock_weights_equal(run->host, run->steps[0]));
+    close_run(run);
+    remove_directory(directory);
+}
+END_TEST
+
+/* A host that stopped a run and resumes it without a new process: its weights
+ * are those of the checkpoint.  What the run began with is kept through it. */
+START_TEST(stopped_run_is_resumed_by_the_model_that_was_stopped)
+{
+    struct setup setup = rich;
+    float weights[MAX_WEIGHTS] = { 0 };
+    uint64_t resumed = 0;
+    char directory[64];
+    char path[256];
+    struct run *run;
+
+    train(&setup, weights, NULL);
+    make_path(directory, path);
+    setup.checkpoint = path;
+    setup.stop_after = 3;
+    run = open_run(&setup);
+    for (uint64_t stop = 3; stop <= 6; stop += 3) {
+        run->setup.stop_after = stop;
+        ck_assert_int_eq(qrb_trainer_run(run->trainer, NULL), QRB_E_CANCELLED);
+        qrb_trainer_destroy(run->trainer);
+        ASSERT_OK(run->ctx, open_trainer(run));
+        ASSERT_OK(run->ctx, qrb_trainer_resume(run->trainer, &resumed));
+        ck_assert_uint_eq(resumed, stop);
+    }
+    close_run(run);
+    run = open_run(&setup); /* the checkpoint of step 6, and weights of step 0 */
+    run->setup.stop_after = 0;
+    ASSERT_OK(run->ctx, qrb_trainer_resume(run->trainer, &resumed));
+    ck_assert_uint_eq(resumed, 6);
+    ASSERT_OK(run->ctx, qrb_trainer_run(run->trainer, NULL));
+    ck_assert(mock_weights_equal(run->host, weights));
+    close_run(run);
+    remove_directory(directory);
+}
+END_TEST
+
 START_TEST(checkpoint_of_another_model_is_refused)
 {
     qrb_tensor_options shape = QRB_TENSOR_OPTIONS_INIT;
@@ -1165,7 +1219,7 @@ START_TEST(strided_weights_come_back_from_a_checkpoint)
         qrb_tensor *gradient = NULL;
 
         for (int i = 0; i < (int)(MOCK_HIDDEN * MOCK_DIM); i++)
-            memory[0][i] = part == 0 ? cosf((float)i) : 0.0f;
+            memory[0][i] = cosf((float)i);
         view.rank = 2;
         view.shape[0] = MOCK_HIDDEN;
         view.shape[1] = MOCK_DIM;
@@ -1183,6 +1237,11 @@ START_TEST(strided_weights_come_back_from_a_checkpoint)
                              QRB_E_CANCELLED);
             memcpy(expected, memory[0], sizeof expected);
         } else {
+            ck_assert_mem_ne(memory[0], expected, sizeof expected);
+            memory[0][1] += 1.0f;
+            ASSERT_FAILS(run->ctx, qrb_trainer_resume(run->trainer, NULL),
+                         QRB_E_FORMAT, "other weights");
+            memory[0][1] = cosf(1.0f);
             ASSERT_OK(run->ctx, qrb_trainer_resume(run->trainer, NULL));
             ck_assert_mem_eq(memory[0], expected, sizeof expected);
         }
@@ -1270,6 +1329,9 @@ int main(void)
     tcase_add_test(checkpoint,
                    checkpoint_of_another_run_is_refused_by_what_differs);
     tcase_add_test(checkpoint, checkpoint_of_another_model_is_refused);
+    tcase_add_test(checkpoint,
+                   checkpoint_of_a_run_that_began_with_other_weights_is_refused);
+    tcase_add_test(checkpoint, stopped_run_is_resumed_by_the_model_that_was_stopped);
     tcase_add_test(checkpoint, resume_is_refused_where_it_makes_no_sense);
     tcase_add_test(checkpoint, perturbed_weights_are_not_resumed_over);
     tcase_add_test(checkpoint,

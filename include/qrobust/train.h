@@ -164,8 +164,10 @@ QRB_API qrb_status qrb_trainer_add_noise(qrb_trainer *trainer,
  * parameters, moments and the place in the run are taken from it.  The run
  * then ends with the same bits as one that was never stopped, on the same
  * instruction set.  The checkpoint must be of a run with equal model shapes,
- * options (but the checkpoint's own), seed, dataset and noises, anchors' and
- * their weights among them; batches of a host's own are taken on trust.
+ * options (but the checkpoint's own), seed, dataset and noises, anchors and
+ * their weights among them; batches of a host's own are taken on trust.  The
+ * model's weights must be those that the run began with, or still those of the
+ * checkpoint.
  *
  * @param resumed_out receives the step to go on from, 0 without checkpoint;
  *                    may be NULL

@@ -105,6 +105,23 @@ qrb_status qrb__array_copy_view(struct qrb__arrays *arrays,
                 : qrb__view_copy(arrays->ctx, array->view, &copy);
 }
 
+qrb_status qrb__arrays_gather(struct qrb__arrays *arrays)
+{
+    for (size_t i = 0; i < arrays->count; i++) {
+        struct qrb__array *array = &arrays->list[i];
+        qrb_status status;
+
+        if (array->view == NULL)
+            continue;
+        status = qrb__array_make_copy(arrays, array);
+        if (status == QRB_OK)
+            status = qrb__array_copy_view(arrays, array, false);
+        if (status != QRB_OK)
+            return status;
+    }
+    return QRB_OK;
+}
+
 qrb_status qrb__checkpoint_save(qrb_trainer *trainer)
 {
     struct qrb__arrays arrays = { .ctx = trainer->ctx };
@@ -116,10 +133,12 @@ qrb_status qrb__checkpoint_save(qrb_trainer *trainer)
     qrb__trainer_digest(trainer);
     pack_state(trainer, state);
     status = qrb__arrays_list(trainer, &arrays);
+    if (status == QRB_OK)
+        status = qrb__arrays_gather(&arrays);
     if (status != QRB_OK)
         goto out;
     sections =
-        qrb__alloc_array(trainer->ctx, arrays.count + 2, sizeof *sections);
+        qrb__alloc_array(trainer->ctx, arrays.count + 3, sizeof *sections);
     if (sections == NULL) {
         status = qrb__fail(trainer->ctx, QRB_E_NO_MEMORY,
                            "checkpoint of %zu arrays", arrays.count);
@@ -127,17 +146,12 @@ qrb_status qrb__checkpoint_save(qrb_trainer *trainer)
     }
     sections[count++] = (struct qrb__section){ "run", trainer->digests,
                                                sizeof trainer->digests };
+    sections[count++] = (struct qrb__section){ "start", trainer->start,
+                                               sizeof trainer->start };
     sections[count++] = (struct qrb__section){ "state", state, sizeof state };
     for (size_t i = 0; i < arrays.count; i++) {
-        struct qrb__array *array = &arrays.list[i];
+        const struct qrb__array *array = &arrays.list[i];
 
-        if (array->view != NULL) {
-            status = qrb__array_make_copy(&arrays, array);
-            if (status == QRB_OK)
-                status = qrb__array_copy_view(&arrays, array, false);
-            if (status != QRB_OK)
-                goto out;
-        }
         sections[count++] = (struct qrb__section){
             array->name, array->view != NULL ? array->copy : array->memory,
             array->size

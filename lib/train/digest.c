@@ -1,12 +1,13 @@
 /* Digests of all that the rest of a training run depends on beside its state:
- * the model's shape, the options, the seed, the text and the noises.  A
- * checkpoint holds them, so that it is not resumed by another run. */
+ * the model's shape, the options, the seed, the text and the noises, and the
+ * weights that it began with.  A checkpoint holds them, so that it is not
+ * resumed by another run. */
 #include <string.h>
 
 #include "io/bytes.h"
 #include "model/model.h"
 #include "noise/noise.h"
-#include "train/trainer.h"
+#include "train/checkpoint.h"
 
 static void add_u64(struct qrb__sha256 *hash, uint64_t value)
 {
@@ -99,4 +100,34 @@ void qrb__trainer_digest(qrb_trainer *trainer)
     for (size_t i = 0; i < QRB__DIGESTS; i++)
         digest_aspect(trainer, i, trainer->digests[i]);
     trainer->digested = true;
+}
+
+void qrb__arrays_digest(const struct qrb__arrays *arrays, size_t count,
+                        unsigned char *out)
+{
+    struct qrb__sha256 hash;
+
+    qrb__sha256_begin(&hash);
+    for (size_t i = 0; i < count; i++) {
+        const struct qrb__array *array = &arrays->list[i];
+
+        qrb__sha256_add(&hash,
+                        array->copy != NULL ? array->copy : array->memory,
+                        array->size);
+    }
+    qrb__sha256_end(&hash, out);
+}
+
+qrb_status qrb__trainer_digest_weights(qrb_trainer *trainer, unsigned char *out)
+{
+    struct qrb__arrays arrays = { .ctx = trainer->ctx };
+    const size_t weights = trainer->model->count;
+    qrb_status status = qrb__arrays_list(trainer, &arrays);
+
+    if (status == QRB_OK)
+        status = qrb__arrays_gather(&arrays);
+    if (status == QRB_OK)
+        qrb__arrays_digest(&arrays, weights, out);
+    qrb__arrays_free(&arrays);
+    return status;
 }

@@ -95,9 +95,38 @@ static qrb_status take_over(struct qrb__arrays *arrays)
     return QRB_OK;
 }
 
+/* The weights at hand are those that the run began with, as in a new process,
+ * or those of the file, as in the one that was stopped: others belong to
+ * another run, and taking the file's would pass its model off as theirs.
+ * *start becomes the digest of the weights that the run began with. */
+static qrb_status check_start(qrb_trainer *trainer,
+                              const struct qrb__container *file,
+                              const struct qrb__arrays *arrays,
+                              unsigned char *start)
+{
+    unsigned char stored[QRB__SHA256_SIZE];
+    unsigned char found[QRB__SHA256_SIZE];
+    qrb_status status =
+        qrb__container_read(file, "start", start, QRB__SHA256_SIZE);
+
+    if (status == QRB_OK)
+        status = qrb__trainer_digest_weights(trainer, found);
+    if (status != QRB_OK)
+        return status;
+    qrb__arrays_digest(arrays, trainer->model->count, stored);
+    if (memcmp(found, start, sizeof found) != 0 &&
+        memcmp(found, stored, sizeof found) != 0)
+        return qrb__fail(trainer->ctx, QRB_E_FORMAT,
+                         "%s: checkpoint of a run that began with other "
+                         "weights; remove it to begin anew",
+                         trainer->checkpoint);
+    return QRB_OK;
+}
+
 static qrb_status load(qrb_trainer *trainer, const struct qrb__container *file)
 {
     struct qrb__arrays arrays = { .ctx = trainer->ctx };
+    unsigned char start[QRB__SHA256_SIZE];
     struct qrb__progress_state state;
     uint64_t updates;
     qrb_status status;
@@ -116,8 +145,11 @@ static qrb_status load(qrb_trainer *trainer, const struct qrb__container *file)
                                          array->size);
     }
     if (status == QRB_OK)
+        status = check_start(trainer, file, &arrays, start);
+    if (status == QRB_OK)
         status = take_over(&arrays);
     if (status == QRB_OK) {
+        memcpy(trainer->start, start, sizeof start);
         trainer->state = state;
         trainer->optimizer->updates = updates;
     }

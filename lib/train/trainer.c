@@ -259,6 +259,12 @@ qrb_status qrb_trainer_run(qrb_trainer *trainer, qrb_train_result *out)
     if (status != QRB_OK)
         return status;
 
+    if (trainer->checkpoint != NULL && trainer->state.step == 0) {
+        status = qrb__trainer_digest_weights(trainer, trainer->start);
+        if (status != QRB_OK)
+            return status;
+    }
+
     trainer->model->skips = 0; /* of earlier calls */
     clock_gettime(CLOCK_MONOTONIC, &start);
     pass = qrb_model_pass(trainer->model);

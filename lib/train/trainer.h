@@ -44,6 +44,8 @@ struct qrb_trainer {
     /* Made at the first checkpoint: anchors do not change while a run lasts. */
     unsigned char digests[QRB__DIGESTS][QRB__SHA256_SIZE];
     bool digested;
+    /* Of the weights that step 0 found; only of runs with a checkpoint. */
+    unsigned char start[QRB__SHA256_SIZE];
 };
 
 /* One step; adds the tokens that it scored.  On failure the weights are those
@@ -53,6 +55,10 @@ qrb_status qrb__train_step(qrb_trainer *trainer, qrb_pass *pass,
 
 /* Fill the digests, once. */
 void qrb__trainer_digest(qrb_trainer *trainer);
+
+/* Digest of all weights as they are now. */
+qrb_status qrb__trainer_digest_weights(qrb_trainer *trainer,
+                                       unsigned char *out);
 
 /* Write the options' checkpoint. */
 qrb_status qrb__checkpoint_save(qrb_trainer *trainer);
