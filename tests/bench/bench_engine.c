@@ -1,185 +1,182 @@
-/* Tokens per second of the engine at three shapes: one training step (zero
- * gradients, forward, backward, AdamW) and one forward pass with the loss.
+/* The engine beside a peer, in turns: training steps (zero gradients, forward,
+ * backward, clipping, AdamW), the loss of a batch, the logits of a prompt, and
+ * attention alone, forward and both ways.
  *
- *     bench_engine [THREADS [SECONDS [SHAPE]]]
+ *     bench_engine [-t THREADS] [-s SECONDS] [-r ROUNDS] [-j JOB]... [-n NAME]
+ *                  [-- PEER...]
  *
- * Prints the best and the median over the steps that fit into SECONDS for each
- * of the two, and the arithmetic of the products (two operations each
- * multiply-add; causal attention counted as half of its square). */
+ * -s  of a turn of either side (1)     -r  rounds (5)
+ * -j  a job of subject.h (all)         -n  a shape (all)
+ *
+ * PEER is a command that answers as peer.h says.  Prints rows of a Markdown
+ * table: best and median of the rounds for both sides, the median over rounds
+ * of the ratio in one round and the ratio of the best (above 1: ours is
+ * faster), and our best as a share of the machine's peak in the same minute. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <unistd.h>
 
-#include <qrobust/engine.h>
-#include <qrobust/train.h>
+#include "limits.h"
+#include "peer.h"
+#include "rounds.h"
+#include "subject.h"
 
-#include "model/model.h"
-
-struct shape {
-    const char *name;
-    size_t dim;
-    size_t layers;
-    size_t heads;
-    size_t kv_heads;
-    size_t hidden;
-    size_t vocab;
-    size_t sequences;
+struct row {
+    struct shape shape;
+    unsigned jobs; /* 1 << enum job, of this shape */
 };
 
-static const struct shape shapes[] = {
-    { "64x5", 64, 5, 8, 4, 172, 512, 8 },
-    { "128x6", 128, 6, 8, 8, 344, 1024, 8 },
-    { "288x6", 288, 6, 6, 6, 768, 32000, 4 },
+enum {
+    BATCHES = 1 << JOB_TRAIN | 1 << JOB_FORWARD,
+    PROMPT = 1 << JOB_LOGITS,
+    ALONE = 1 << JOB_ATTENTION | 1 << JOB_ATTENTION_GRAD
 };
 
-enum { LENGTH = 256, MOST_STEPS = 1000 };
+/* { name, dim, layers, heads, kv_heads, hidden, vocab, sequences, length } */
+static const struct row table[] = {
+    { { "64x5", 64, 5, 8, 4, 172, 512, 8, 256 }, BATCHES },
+    { { "288x6", 288, 6, 6, 6, 768, 32000, 4, 256 }, BATCHES },
+    { { "768x12", 768, 12, 12, 12, 2048, 32000, 2, 256 }, BATCHES },
+    { { "64x5 prompt", 64, 5, 8, 4, 172, 512, 1, 256 }, PROMPT },
+    { { "288x6 prompt", 288, 6, 6, 6, 768, 32000, 1, 256 }, PROMPT },
+    { { "768x12 prompt", 768, 12, 12, 12, 2048, 32000, 1, 256 }, PROMPT },
+    { { "8,8,256,8", 64, 1, 8, 8, 64, 64, 8, 256 }, ALONE },
+    { { "4,6,256,48", 288, 1, 6, 6, 64, 64, 4, 256 }, ALONE },
+    { { "2,12,256,64", 768, 1, 12, 12, 64, 64, 2, 256 }, ALONE },
+    { { "1,12,1024,64", 768, 1, 12, 12, 64, 64, 1, 1024 }, ALONE },
+};
 
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void check(qrb_context *ctx, qrb_status status)
-{
-    if (status == QRB_OK)
-        return;
-    fprintf(stderr, "bench_engine: %s\n", qrb_context_message(ctx));
-    exit(EXIT_FAILURE);
-}
-
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a;
-    const double y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double forward_operations(const struct shape *s)
-{
-    const double tokens = (double)(s->sequences * LENGTH);
-    const double head = (double)s->dim / (double)s->heads;
-    const double matrices =
-        (double)s->layers *
-            (double)(2 * s->dim * s->dim + 3 * s->dim * s->hidden) +
-        (double)s->layers * 2 * (double)s->dim * head * (double)s->kv_heads +
-        (double)(s->vocab * s->dim);
-
-    return tokens * (2 * matrices + 2.0 * LENGTH * (double)s->dim *
-                                        (double)s->layers);
-}
-
-struct run {
+struct bench {
     qrb_context *ctx;
-    qrb_model *model;
-    qrb_optimizer *optimizer;
-    const qrb_token_batch *batch;
+    struct peer peer;
+    bool has_peer;
+    double seconds;
+    size_t rounds;
 };
 
-static void train_step(struct run *run)
+static void print_side(struct figure figure, double tokens)
 {
-    double loss;
-    size_t scored;
-    bool skipped;
-
-    check(run->ctx, qrb__model_zero_grad(run->model));
-    check(run->ctx, qrb__model_loss_and_grad(run->model, run->batch, 1.0, &loss,
-                                             &scored, &skipped));
-    check(run->ctx, qrb_optimizer_step(run->optimizer, 1e-4, NULL));
+    printf(" %.2f / %.2f ms | %.0f / %.0f |", 1e3 * figure.best,
+           1e3 * figure.median, tokens / figure.best, tokens / figure.median);
 }
 
-static void forward_step(struct run *run)
+static void measure(struct bench *bench, const struct shape *shape,
+                    enum job job)
 {
-    double loss;
-    size_t scored;
-    bool skipped;
+    const double tokens = (double)(shape->sequences * shape->length);
+    const double work = subject_operations(shape, job);
+    struct rounds rounds = { .count = bench->rounds };
+    struct subject subject;
+    struct verdict verdict;
+    bool compares = false;
+    double peak = 0;
+    char words[160];
 
-    check(run->ctx, qrb__model_loss(run->model, run->batch, &loss, &scored,
-                                    &skipped));
-}
-
-static void measure(const char *what, const struct shape *shape, double work,
-                    void (*step)(struct run *), struct run *run,
-                    double seconds)
-{
-    static double took[MOST_STEPS];
-    const double tokens = (double)(shape->sequences * LENGTH);
-    const double begin = now();
-    size_t count = 0;
-
-    step(run); /* plans, allocates, warms up */
-    while (count < 3 || (count < MOST_STEPS && now() - begin < seconds)) {
-        const double start = now();
-
-        step(run);
-        took[count++] = now() - start;
+    if (bench->has_peer) {
+        subject_words(shape, job, words, sizeof words);
+        compares = peer_prepare(&bench->peer, words);
+        if (!compares)
+            return;
     }
-    qsort(took, count, sizeof *took, ascending);
-    printf("%-6s %-8s best %8.1f ms %8.0f tok/s %6.1f GFLOP/s   "
-           "median %8.1f ms %8.0f tok/s\n",
-           shape->name, what, 1e3 * took[0], tokens / took[0],
-           1e-9 * work / took[0], 1e3 * took[count / 2],
-           tokens / took[count / 2]);
+    subject_make(&subject, bench->ctx, shape, job);
+    for (size_t r = 0; r < bench->rounds; r++) {
+        const double now = peak_operations(qrb_context_threads(bench->ctx));
+
+        peak = now > peak ? now : peak;
+        rounds.ours[r] =
+            take_turn(subject_job(job), &subject, bench->seconds);
+        let_rest();
+        if (compares)
+            rounds.theirs[r] = peer_turn(&bench->peer, bench->seconds);
+        else
+            rounds.theirs[r] = rounds.ours[r];
+        let_rest();
+    }
+    subject_release(&subject);
+    verdict = verdict_of(&rounds);
+    printf("| %s %s |", shape->name, job_names[job]);
+    print_side(verdict.ours, tokens);
+    if (compares) {
+        print_side(verdict.theirs, tokens);
+        printf(" **%.2f** (best %.2f) |", verdict.ratio, verdict.best_ratio);
+    }
+    printf(" %.0f of %.0f GF/s, %.0f %% |\n", 1e-9 * work / verdict.ours.best,
+           1e-9 * peak, 100 * work / verdict.ours.best / peak);
+    fflush(stdout);
 }
 
-static void bench(qrb_context *ctx, const struct shape *shape, double seconds)
+static void print_head(const struct bench *bench)
 {
-    const qrb_token_batch none = QRB_TOKEN_BATCH_INIT;
-    qrb_engine_config config = QRB_ENGINE_CONFIG_INIT;
-    qrb_token_batch batch = none;
-    int32_t *tokens =
-        malloc(shape->sequences * (LENGTH + 1) * sizeof *tokens);
-    size_t *first = malloc(shape->sequences * sizeof *first);
-    struct run run = { .ctx = ctx, .batch = &batch };
-    const double work = forward_operations(shape);
+    const size_t threads = qrb_context_threads(bench->ctx);
 
-    if (tokens == NULL || first == NULL)
-        exit(EXIT_FAILURE);
-    for (size_t i = 0; i < shape->sequences * (LENGTH + 1); i++)
-        tokens[i] = (int32_t)(i * 2654435761u % shape->vocab);
-    for (size_t s = 0; s < shape->sequences; s++)
-        first[s] = 1;
-    batch.tokens = tokens;
-    batch.first_scored = first;
-    batch.sequences = shape->sequences;
-    batch.length = LENGTH + 1;
-    config.vocab = shape->vocab;
-    config.dim = shape->dim;
-    config.layers = shape->layers;
-    config.heads = shape->heads;
-    config.kv_heads = shape->kv_heads;
-    config.hidden = shape->hidden;
-    config.context = LENGTH;
-    check(ctx, qrb_engine_create(ctx, &config, NULL, &run.model));
-    check(ctx, qrb_optimizer_create(run.model, NULL, &run.optimizer));
-    measure("train", shape, 3 * work, train_step, &run, seconds);
-    measure("forward", shape, work, forward_step, &run, seconds);
-    qrb_optimizer_destroy(run.optimizer);
-    qrb_model_destroy(run.model);
-    free(tokens);
-    free(first);
+    printf("%zu threads, kernels %s, products by %s; peak %.0f GF/s, memory "
+           "%.1f GB/s; %zu rounds of %g s%s%s\n\n",
+           threads, qrb_context_kernels(bench->ctx),
+           qrb_context_blas(bench->ctx), 1e-9 * peak_operations(threads),
+           1e-9 * memory_bandwidth(threads), bench->rounds, bench->seconds,
+           bench->has_peer ? "; peer: " : "",
+           bench->has_peer ? bench->peer.name : "");
+    if (bench->has_peer)
+        printf("| row | ours, best / median | tok/s | peer | tok/s | ratio | "
+               "share of the peak |\n|---|---|---|---|---|---|---|\n");
+    else
+        printf("| row | best / median | tok/s | share of the peak |\n"
+               "|---|---|---|---|\n");
+}
+
+static unsigned job_of(const char *name)
+{
+    for (unsigned job = 0; job < JOBS; job++)
+        if (strcmp(name, job_names[job]) == 0)
+            return 1u << job;
+    fprintf(stderr, "bench_engine: no job \"%s\"\n", name);
+    exit(2);
 }
 
 int main(int argc, char **argv)
 {
-    const double seconds = argc > 2 ? atof(argv[2]) : 5;
     qrb_context_options options = QRB_CONTEXT_OPTIONS_INIT;
-    qrb_context *ctx = NULL;
+    struct bench bench = { .seconds = 1, .rounds = 5 };
+    const char *name = NULL;
+    unsigned jobs = 0;
+    int option;
 
-    options.threads = argc > 1 ? (size_t)atoi(argv[1]) : 0;
-    if (qrb_context_create(&options, &ctx) != QRB_OK)
-        return EXIT_FAILURE;
-    printf("%zu threads, kernels %s, products by %s; batches of %d tokens a "
-           "sequence\n",
-           qrb_context_threads(ctx), qrb_context_kernels(ctx),
-           qrb_context_blas(ctx), LENGTH);
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        if (argc <= 3 || strcmp(argv[3], shapes[i].name) == 0)
-            bench(ctx, &shapes[i], seconds);
-    qrb_context_destroy(ctx);
+    while ((option = getopt(argc, argv, "t:s:r:j:n:")) != -1)
+        switch (option) {
+        case 't':
+            options.threads = (size_t)atoi(optarg);
+            break;
+        case 's':
+            bench.seconds = atof(optarg);
+            break;
+        case 'r':
+            bench.rounds = (size_t)atoi(optarg);
+            break;
+        case 'j':
+            jobs |= job_of(optarg);
+            break;
+        case 'n':
+            name = optarg;
+            break;
+        default:
+            return 2;
+        }
+    if (bench.rounds < 1 || bench.rounds > MOST_ROUNDS ||
+        qrb_context_create(&options, &bench.ctx) != QRB_OK)
+        return 2;
+    bench.has_peer = optind < argc;
+    if (bench.has_peer)
+        peer_start(argv + optind, &bench.peer);
+    print_head(&bench);
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        for (unsigned job = 0; job < JOBS; job++)
+            if ((table[i].jobs >> job & 1) != 0 &&
+                (jobs == 0 || (jobs >> job & 1) != 0) &&
+                (name == NULL || strcmp(name, table[i].shape.name) == 0))
+                measure(&bench, &table[i].shape, (enum job)job);
+    if (bench.has_peer)
+        peer_stop(&bench.peer);
+    qrb_context_destroy(bench.ctx);
     return EXIT_SUCCESS;
 }
