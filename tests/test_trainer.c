@@ -1063,7 +1063,8 @@ START_TEST(stopped_run_is_resumed_by_the_model_that_was_stopped)
         ck_assert_uint_eq(resumed, stop);
     }
     close_run(run);
-    run = open_run(&setup); /* the checkpoint of step 6, and weights of step 0 */
+    run =
+        open_run(&setup); /* the checkpoint of step 6, and weights of step 0 */
     run->setup.stop_after = 0;
     ASSERT_OK(run->ctx, qrb_trainer_resume(run->trainer, &resumed));
     ck_assert_uint_eq(resumed, 6);
@@ -1198,6 +1199,83 @@ START_TEST(checkpoint_that_cannot_be_written_stops_the_run)
 }
 END_TEST
 
+/* Every call of the host fails once, with checkpoints far apart: the file has
+ * the last complete step, and resumed it ends as a run that never failed. */
+START_TEST(failed_run_leaves_a_checkpoint_of_its_last_complete_step)
+{
+    struct setup setup = rich;
+    float weights[MAX_WEIGHTS] = { 0 };
+    char directory[64];
+    char path[256];
+    bool ended = false;
+
+    setup.steps = 3;
+    train(&setup, weights, NULL);
+    make_path(directory, path);
+    setup.checkpoint = path;
+    setup.every = 100;
+    for (size_t call = 1; !ended; call++) {
+        struct run *run = open_run(&setup);
+        uint64_t resumed = 99;
+        qrb_status status;
+
+        unlink(path);
+        run->host->fail_at = call;
+        run->host->fail_code = -7;
+        status = qrb_trainer_run(run->trainer, NULL);
+        ended = run->host->calls < call;
+        ck_assert_int_eq(status, ended ? QRB_OK : QRB_E_CALLBACK);
+        if (!ended)
+            ck_assert_int_eq(qrb_context_callback_code(run->ctx), -7);
+        /* What weights_written answers comes after its step. */
+        ck_assert_int_eq(access(path, R_OK) == 0,
+                         !mock_weights_equal(run->host, run->steps[0]));
+        close_run(run);
+
+        run = open_run(&setup);
+        ASSERT_OK(run->ctx, qrb_trainer_resume(run->trainer, &resumed));
+        ck_assert_uint_le(resumed, 3);
+        ASSERT_OK(run->ctx, qrb_trainer_run(run->trainer, NULL));
+        ck_assert(mock_weights_equal(run->host, weights));
+        close_run(run);
+    }
+    remove_directory(directory);
+}
+END_TEST
+
+/* The directory of the checkpoint went away: what stopped the run is told,
+ * unless it was a cancellation, which promises the checkpoint. */
+START_TEST(first_failure_is_told_if_the_last_checkpoint_fails_too)
+{
+    struct setup setup = rich;
+    char directory[64];
+    char path[256];
+
+    setup.every = 100;
+    for (int cancelled = 0; cancelled < 2; cancelled++) {
+        struct run *run;
+
+        make_path(directory, path);
+        setup.checkpoint = path;
+        setup.stop_after = cancelled ? 1 : 0;
+        run = open_run(&setup);
+        remove_directory(directory);
+        /* Calls: set_mode; step 0, which is zero_grad, two loss_and_grad, one
+         * weights_written for each parameter, and the anchor's two; and the
+         * zero_grad of step 1. */
+        run->host->fail_at = cancelled ? 0 : 1 + 3 + MOCK_PARAMETERS + 2 + 1;
+        run->host->fail_code = -7;
+        ASSERT_FAILS(run->ctx, qrb_trainer_run(run->trainer, NULL),
+                     cancelled ? QRB_E_IO : QRB_E_CALLBACK,
+                     cancelled ? "qrobust-test-" : "zero_grad");
+        if (!cancelled)
+            ck_assert_int_eq(qrb_context_callback_code(run->ctx), -7);
+        ck_assert(mock_weights_equal(run->host, run->steps[1]));
+        close_run(run);
+    }
+}
+END_TEST
+
 /* The weight of fc1 lies column by column. */
 START_TEST(strided_weights_come_back_from_a_checkpoint)
 {
@@ -1329,14 +1407,20 @@ int main(void)
     tcase_add_test(checkpoint,
                    checkpoint_of_another_run_is_refused_by_what_differs);
     tcase_add_test(checkpoint, checkpoint_of_another_model_is_refused);
+    tcase_add_test(
+        checkpoint,
+        checkpoint_of_a_run_that_began_with_other_weights_is_refused);
     tcase_add_test(checkpoint,
-                   checkpoint_of_a_run_that_began_with_other_weights_is_refused);
-    tcase_add_test(checkpoint, stopped_run_is_resumed_by_the_model_that_was_stopped);
+                   stopped_run_is_resumed_by_the_model_that_was_stopped);
     tcase_add_test(checkpoint, resume_is_refused_where_it_makes_no_sense);
     tcase_add_test(checkpoint, perturbed_weights_are_not_resumed_over);
     tcase_add_test(checkpoint,
                    host_that_stops_at_a_resume_hears_of_every_weight);
     tcase_add_test(checkpoint, checkpoint_that_cannot_be_written_stops_the_run);
+    tcase_add_test(checkpoint,
+                   failed_run_leaves_a_checkpoint_of_its_last_complete_step);
+    tcase_add_test(checkpoint,
+                   first_failure_is_told_if_the_last_checkpoint_fails_too);
     tcase_add_test(checkpoint, strided_weights_come_back_from_a_checkpoint);
     tcase_add_test(checkpoint,
                    every_failed_allocation_is_reported_and_leaks_nothing);

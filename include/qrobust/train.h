@@ -190,7 +190,9 @@ QRB_API qrb_status qrb_trainer_resume(qrb_trainer *trainer,
  * it left in the gradients is computed again.  Progress names the loss and
  * tokens a second.  Whatever ends a run, the weights are those of the last
  * complete step; a checkpoint is written every checkpoint_every steps, after
- * the last and when the run is cancelled, each replacing the one before whole.
+ * the last and when the run is cancelled or fails, each replacing the one
+ * before whole.  A run that failed tells its own failure, also where this
+ * checkpoint cannot be written.
  * The result does not depend on the number of threads.
  *
  * @param out figures, also when the run was cancelled; may be NULL

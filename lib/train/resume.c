@@ -151,6 +151,7 @@ static qrb_status load(qrb_trainer *trainer, const struct qrb__container *file)
     if (status == QRB_OK) {
         memcpy(trainer->start, start, sizeof start);
         trainer->state = state;
+        trainer->saved = state.step;
         trainer->optimizer->updates = updates;
     }
     qrb__arrays_free(&arrays);

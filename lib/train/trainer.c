@@ -213,6 +213,34 @@ static qrb_status report(const qrb_trainer *trainer, uint64_t scored,
                          trainer->options.steps);
 }
 
+/* Write the checkpoint unless the file holds this very step already. */
+static qrb_status save(qrb_trainer *trainer)
+{
+    qrb_status status = QRB_OK;
+
+    if (trainer->checkpoint != NULL && trainer->saved != trainer->state.step)
+        status = qrb__checkpoint_save(trainer);
+    if (status == QRB_OK)
+        trainer->saved = trainer->state.step;
+    return status;
+}
+
+/* The same at the end of a run that failed, whose status and message stay if
+ * this fails as well; one that was cancelled would be told to be kept, though,
+ * so that then the file's failure is what counts. */
+static qrb_status save_after(qrb_trainer *trainer, qrb_status status)
+{
+    struct qrb__failure failure;
+    qrb_status saved;
+
+    qrb__failure_keep(trainer->ctx, &failure);
+    saved = save(trainer);
+    if (saved != QRB_OK && status == QRB_E_CANCELLED)
+        return saved;
+    qrb__failure_put_back(trainer->ctx, &failure);
+    return status;
+}
+
 /* Steps until the last one, an error or a cancellation. */
 static qrb_status run_steps(qrb_trainer *trainer, qrb_pass *pass,
                             const struct timespec *start, uint64_t *scored)
@@ -223,17 +251,14 @@ static qrb_status run_steps(qrb_trainer *trainer, qrb_pass *pass,
         qrb_status status = qrb__train_step(trainer, pass, scored);
         const uint64_t step = trainer->state.step;
 
+        if (status == QRB_OK)
+            status = report(trainer, *scored, seconds_since(start));
         if (status != QRB_OK)
-            return status;
-        status = report(trainer, *scored, seconds_since(start));
-        if (options->checkpoint != NULL &&
-            (status != QRB_OK || step == options->steps ||
-             step % options->checkpoint_every == 0)) {
-            const qrb_status saved = qrb__checkpoint_save(trainer);
-
-            if (saved != QRB_OK)
-                return saved;
-        }
+            return save_after(trainer, status);
+        if (options->checkpoint == NULL)
+            continue;
+        if (step == options->steps || step % options->checkpoint_every == 0)
+            status = save(trainer);
         if (status != QRB_OK)
             return status;
     }

@@ -46,6 +46,7 @@ struct qrb_trainer {
     bool digested;
     /* Of the weights that step 0 found; only of runs with a checkpoint. */
     unsigned char start[QRB__SHA256_SIZE];
+    uint64_t saved; /* step that the checkpoint holds; 0: none of this run */
 };
 
 /* One step; adds the tokens that it scored.  On failure the weights are those
