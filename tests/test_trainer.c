@@ -8,6 +8,7 @@
 
 #include "harness.h"
 #include "mock_host.h"
+#include "model/pass.h"
 
 enum { TEXT = 600, MAX_WEIGHTS = 1024, STEPS = 9 };
 
@@ -400,6 +401,56 @@ START_TEST(stream_begins_again_at_its_end)
     ck_assert_uint_eq(run->host->counts[MOCK_LOSS_AND_GRAD], 45);
     ck_assert_uint_eq(run->host->counts[MOCK_BATCH], 46);
     ck_assert_uint_eq(run->host->counts[MOCK_BATCH_RELEASE], 45);
+    close_run(run);
+}
+END_TEST
+
+/* Epochs that the microbatches of step 5 were computed in; 0x1 stands for the
+ * first, 0x2 for the second, 0x3 for both. */
+static unsigned epochs[7];
+
+static bool want_inputs(void *self, uint32_t point, size_t index)
+{
+    (void)self;
+    return point == QRB_TAP_LINEAR_INPUT && index == MOCK_FC1;
+}
+
+static qrb_status note_epoch(void *self, const struct qrb__step *step,
+                             uint32_t point, size_t index, qrb_tensor *tensor)
+{
+    (void)self;
+    (void)point;
+    (void)index;
+    (void)tensor;
+    if (step->step == 5)
+        epochs[step->microbatch] |= 1U << step->epoch;
+    return QRB_OK;
+}
+
+/* 40 batches in steps of 7: step 5 has batches 35 to 39 of the first epoch and
+ * 0 and 1 of the second.  When the last one is unusable, the others are
+ * computed again, each in the epoch that it was drawn in. */
+START_TEST(microbatches_that_are_computed_again_keep_their_epoch)
+{
+    const struct setup setup = { .kind = MOCK_OWN_BATCHES, .accumulation = 7 };
+    const struct qrb__listener listener = { NULL, false, want_inputs,
+                                            note_epoch };
+    struct run *run = open_run(&setup);
+    qrb_pass *pass = NULL;
+
+    memset(epochs, 0, sizeof epochs);
+    ASSERT_OK(run->ctx, qrb_pass_create(run->host->model, NULL, &pass));
+    ASSERT_OK(run->ctx, qrb__pass_listen(pass, &listener));
+    ASSERT_OK(run->ctx, qrb_model_set_pass(run->host->model, pass));
+    /* Calls: set_mode; a step is zero_grad, for each microbatch a batch and
+     * loss_and_grad, and one weights_written for each parameter; in step 5 one
+     * more for the batch behind the last. */
+    run->host->nan_at = 1 + 5 * (1 + 2 * 7 + MOCK_PARAMETERS) + 1 + 2 * 7 + 1;
+    ASSERT_OK(run->ctx, qrb_trainer_run(run->trainer, NULL));
+    ck_assert_uint_eq(run->host->counts[MOCK_LOSS_AND_GRAD], 7 * STEPS + 7);
+    for (int i = 0; i < 7; i++)
+        ck_assert_uint_eq(epochs[i], i < 5 ? 1 : 2);
+    qrb_pass_destroy(pass);
     close_run(run);
 }
 END_TEST
@@ -1379,6 +1430,7 @@ int main(void)
     tcase_add_test(loop, unusable_batch_leaves_no_trace_in_the_gradients);
     tcase_add_test(loop, skipped_batches_are_replaced_by_the_next);
     tcase_add_test(loop, stream_begins_again_at_its_end);
+    tcase_add_test(loop, microbatches_that_are_computed_again_keep_their_epoch);
     tcase_add_test(loop, bits_do_not_depend_on_the_number_of_threads);
     tcase_add_test(loop, anchor_takes_part_in_every_step);
     tcase_add_test(loop, pass_in_force_is_the_one_that_is_used);

@@ -19,8 +19,8 @@
 struct step {
     struct qrb__progress_state state; /* as it is when the step completes */
     qrb_pass *pass;
-    size_t fixed; /* indices that are known to be usable */
-    size_t skips; /* since an index was fixed */
+    size_t fixed; /* drawn batches that are known to be usable */
+    size_t skips; /* since one was fixed */
     double loss;
     uint64_t scored;
 };
@@ -29,28 +29,30 @@ static qrb_status next_batch(qrb_trainer *trainer, struct step *step,
                              size_t microbatch, qrb_token_batch *tokens,
                              struct qrb__batch *out, bool *skipped)
 {
+    struct qrb__drawn *drawn = &trainer->drawn[microbatch];
     qrb_status status;
 
     *skipped = false;
-    if (microbatch == step->fixed)
-        trainer->indices[microbatch] = step->state.cursor++;
+    if (microbatch == step->fixed) {
+        drawn->index = step->state.cursor++;
+        drawn->epoch = step->state.epoch;
+    }
     if (trainer->dataset != NULL) {
         tokens->struct_size = sizeof *tokens;
-        status = qrb_dataset_batch(trainer->dataset,
-                                   trainer->indices[microbatch], tokens);
+        status = qrb_dataset_batch(trainer->dataset, drawn->index, tokens);
         out->handle = tokens;
         return status;
     }
-    status = qrb__model_batch(trainer->model, QRB_STREAM_TRAIN,
-                              trainer->indices[microbatch], out, skipped);
+    status = qrb__model_batch(trainer->model, QRB_STREAM_TRAIN, drawn->index,
+                              out, skipped);
     if (status != QRB_OK || *skipped || out->handle != NULL)
         return status;
     /* The stream begins again, in a new epoch. */
-    if (trainer->indices[microbatch] == 0)
+    if (drawn->index == 0)
         return qrb__fail(trainer->ctx, QRB_E_STATE,
                          "%s: the stream of batches is empty", trainer->what);
-    step->state.epoch++;
-    trainer->indices[microbatch] = 0;
+    drawn->epoch = ++step->state.epoch;
+    drawn->index = 0;
     step->state.cursor = 1;
     status =
         qrb__model_batch(trainer->model, QRB_STREAM_TRAIN, 0, out, skipped);
@@ -73,8 +75,9 @@ static qrb_status add_microbatch(qrb_trainer *trainer, struct step *step,
     status = next_batch(trainer, step, microbatch, &tokens, &batch, skipped);
     if (status != QRB_OK || *skipped)
         return status;
-    status = qrb_step_begin(step->pass, step->state.step, step->state.epoch,
-                            (uint32_t)microbatch);
+    status =
+        qrb_step_begin(step->pass, step->state.step,
+                       trainer->drawn[microbatch].epoch, (uint32_t)microbatch);
     if (status == QRB_OK)
         status = qrb__model_loss_and_grad(
             trainer->model, batch.handle,
@@ -120,9 +123,9 @@ static qrb_status accumulate(qrb_trainer *trainer, struct step *step)
                              trainer->what, QRB__MAX_SKIPS);
         if (microbatch < step->fixed) { /* it was usable a moment ago */
             step->fixed--;
-            memmove(&trainer->indices[microbatch],
-                    &trainer->indices[microbatch + 1],
-                    (step->fixed - microbatch) * sizeof *trainer->indices);
+            memmove(&trainer->drawn[microbatch],
+                    &trainer->drawn[microbatch + 1],
+                    (step->fixed - microbatch) * sizeof *trainer->drawn);
         }
         microbatch = 0;
     }

@@ -122,9 +122,9 @@ qrb_status qrb_trainer_create(qrb_model *model, qrb_dataset *dataset,
     status = copy_options(trainer, options);
     if (status != QRB_OK)
         goto out;
-    trainer->indices = qrb__alloc_array(ctx, trainer->options.accumulation,
-                                        sizeof *trainer->indices);
-    if (trainer->indices == NULL) {
+    trainer->drawn = qrb__alloc_array(ctx, trainer->options.accumulation,
+                                        sizeof *trainer->drawn);
+    if (trainer->drawn == NULL) {
         status = qrb__fail(ctx, QRB_E_NO_MEMORY, "trainer of %zu microbatches",
                            trainer->options.accumulation);
         goto out;
@@ -150,7 +150,7 @@ void qrb_trainer_destroy(qrb_trainer *trainer)
         return;
     qrb_pass_destroy(trainer->pass);
     qrb_optimizer_destroy(trainer->optimizer);
-    qrb__free(trainer->ctx, trainer->indices);
+    qrb__free(trainer->ctx, trainer->drawn);
     qrb__free(trainer->ctx, trainer->what);
     qrb__free(trainer->ctx, trainer->checkpoint);
     qrb__free(trainer->ctx, trainer);

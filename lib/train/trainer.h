@@ -28,6 +28,13 @@ struct qrb__progress_state {
     double losses[QRB__RECENT_LOSSES]; /* of step s at s modulo the length */
 };
 
+/* A batch of the stream, and the epoch that it was drawn in: a step over the
+ * stream's end has batches of two. */
+struct qrb__drawn {
+    uint64_t index;
+    uint64_t epoch;
+};
+
 struct qrb_trainer {
     qrb_context *ctx;
     qrb_model *model;
@@ -39,7 +46,7 @@ struct qrb_trainer {
     qrb_pass *pass; /* our own, for models without one in force */
     qrb_noise *noises[QRB__MAX_NOISES];
     size_t noise_count;
-    uint64_t *indices; /* [accumulation] batches of the step at hand */
+    struct qrb__drawn *drawn; /* [accumulation] batches of the step at hand */
     struct qrb__progress_state state;
     /* Made at the first checkpoint: anchors do not change while a run lasts. */
     unsigned char digests[QRB__DIGESTS][QRB__SHA256_SIZE];
