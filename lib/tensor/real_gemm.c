@@ -19,9 +19,9 @@ enum {
     TILE_N = 512,
     TILE_MIN = 32, /* a multiple of the columns that kernels work on */
     TILES = 8,
-    BLAS_TILE = 512, /* the library packs both sides for each tile */
-    BLAS_TILE_MIN = 256,
-    BLAS_TILES = 8
+    BLAS_TILE = 1024,    /* the library packs both sides for each tile: */
+    BLAS_TILE_MIN = 512, /* half the extents cost twice the packing */
+    BLAS_TILES = 4
 };
 #define TILE_FLOPS 8e6
 
