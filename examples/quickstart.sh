@@ -23,10 +23,6 @@ ninja -C build examples/cli/qrobust examples/quickstart/quickstart || failed
 doing='cutting the text'
 sh examples/text.sh || failed
 doing='running the main job'
-# Threads that wait sleep: beside other work on the machine, spinning ones
-# would cost many times what they save.
-OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
-export OMP_WAIT_POLICY
 build/examples/quickstart/quickstart build/repaired --model examples/model \
     --text build/text --prompts examples/model/prompts.json \
     --json build/quickstart.json || failed

@@ -311,6 +311,32 @@ START_TEST(memory_is_zeroed_and_aligned_whatever_the_host_gives)
 }
 END_TEST
 
+START_TEST(a_context_without_memory_is_none_at_all)
+{
+    for (size_t n = 1;; n++) {
+        struct failing_allocator allocator = { n, 0, 0 };
+        qrb_context_options options = QRB_CONTEXT_OPTIONS_INIT;
+        qrb_context *made = NULL;
+        qrb_status status;
+
+        options.threads = 3;
+        options.alloc = failing_alloc;
+        options.release = failing_free;
+        options.alloc_user = &allocator;
+        status = qrb_context_create(&options, &made);
+        qrb_context_destroy(made);
+        ck_assert_uint_eq(allocator.live, 0);
+        if (allocator.calls < n) {
+            ck_assert_int_eq(status, QRB_OK);
+            ck_assert_uint_gt(n, 1);
+            break;
+        }
+        ck_assert_int_eq(status, QRB_E_NO_MEMORY);
+        ck_assert_ptr_null(made);
+    }
+}
+END_TEST
+
 START_TEST(growing_keeps_what_is_there_and_the_old_on_failure)
 {
     struct failing_allocator allocator = { 0, 0, 0 };
@@ -555,6 +581,7 @@ START_TEST(calls_from_inside_the_allocator_are_refused)
     options.alloc = spy_alloc;
     options.release = spy_free;
     options.alloc_user = &spy;
+    options.threads = 1; /* a pool of threads would be one more piece */
     ck_assert_int_eq(qrb_context_create(&options, &made), QRB_OK);
     spy.ctx = made;
     memory = qrb__alloc_array(made, 1, 1);
@@ -654,6 +681,66 @@ START_TEST(each_task_runs_once_on_a_worker_of_its_own)
 }
 END_TEST
 
+static void sleep_task(size_t task, size_t worker, void *arg)
+{
+    const struct timespec moment = { 0, 20000 };
+
+    count_task(task, worker, arg);
+    if (task % 3 == 0)
+        nanosleep(&moment, NULL);
+}
+
+/* Short loops find threads that still wait; loops after a rest find them
+ * asleep; tasks that sleep leave the caller waiting for the others. */
+START_TEST(threads_that_wait_or_sleep_join_the_next_loop)
+{
+    const struct timespec rest = { 0, 1000000 };
+    qrb_context *made = threaded(4, NULL);
+    struct loop loop = { .threads = 4 };
+    unsigned char expected = 0;
+
+    for (int i = 0; i < 60; i++) {
+        qrb__parallel_for(made, 12, i % 2 == 0 ? count_task : sleep_task,
+                          &loop);
+        expected++;
+        if (i % 5 == 0)
+            nanosleep(&rest, NULL);
+        for (size_t task = 0; task < 12; task++)
+            ck_assert_uint_eq(loop.runs[task], expected);
+    }
+    ck_assert_uint_eq(loop.bad_workers, 0);
+    ck_assert_uint_eq(loop.shared, 0);
+    qrb_context_destroy(made);
+}
+END_TEST
+
+static void wait_for_another(size_t task, size_t worker, void *arg)
+{
+    struct loop *loop = arg;
+
+    (void)task;
+    (void)worker;
+    atomic_fetch_add(&loop->inner, 1);
+    for (int i = 0; i < 20000 && atomic_load(&loop->inner) < 2; i++)
+        nanosleep(&(struct timespec){ 0, 100000 }, NULL);
+}
+
+START_TEST(two_tasks_of_a_loop_run_at_the_same_time)
+{
+    struct loop loop = { .ctx = threaded(2, NULL), .threads = 2 };
+    struct timespec begin;
+    struct timespec end;
+
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    qrb__parallel_for(loop.ctx, 2, wait_for_another, &loop);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    ck_assert_uint_eq(loop.inner, 2);
+    /* One after the other they wait for two seconds. */
+    ck_assert_int_lt(end.tv_sec - begin.tv_sec, 2);
+    qrb_context_destroy(loop.ctx);
+}
+END_TEST
+
 START_TEST(the_runner_of_the_host_gets_the_tasks)
 {
     struct spy runner = { 0 };
@@ -735,7 +822,7 @@ START_TEST(tasks_round_to_nearest_whatever_the_host_does)
 }
 END_TEST
 
-/* libgomp waits for ever in a child of a process that had threads. */
+/* Threads of the parent would be waited for for ever. */
 START_TEST(a_child_of_fork_goes_on_alone)
 {
     qrb_context *made = threaded(3, NULL);
@@ -755,6 +842,12 @@ START_TEST(a_child_of_fork_goes_on_alone)
             if (own.runs[i] != 1)
                 _exit(1);
         qrb_context_destroy(made); /* the child's copy */
+        made = threaded(3, NULL);
+        own.threads = 3;
+        qrb__parallel_for(made, TASKS, count_task, &own);
+        qrb_context_destroy(made);
+        if (own.runs[TASKS - 1] != 2)
+            _exit(3);
         _exit(own.bad_workers == 0 ? 0 : 2);
     }
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
@@ -931,6 +1024,7 @@ int main(void)
     tcase_add_test(test, a_result_fills_as_much_as_the_caller_knows);
     tcase_add_test(test, products_and_sums_that_do_not_fit_are_noticed);
     tcase_add_test(test, memory_is_zeroed_and_aligned_whatever_the_host_gives);
+    tcase_add_test(test, a_context_without_memory_is_none_at_all);
     tcase_add_test(test, growing_keeps_what_is_there_and_the_old_on_failure);
     tcase_add_test(test, text_is_copied_with_its_end);
     tcase_add_test(test, a_message_may_quote_the_one_before);
@@ -945,6 +1039,8 @@ int main(void)
     tcase_add_test(test, a_failed_callback_leaves_its_name_and_code);
     tcase_add_test(test, a_callback_passes_the_failure_of_a_call_on);
     tcase_add_test(test, each_task_runs_once_on_a_worker_of_its_own);
+    tcase_add_test(test, threads_that_wait_or_sleep_join_the_next_loop);
+    tcase_add_test(test, two_tasks_of_a_loop_run_at_the_same_time);
     tcase_add_test(test, the_runner_of_the_host_gets_the_tasks);
     tcase_add_test(test, a_loop_inside_a_task_runs_on_the_thread_of_the_task);
     tcase_add_test(test, tasks_round_to_nearest_whatever_the_host_does);

@@ -68,10 +68,9 @@ typedef void (*qrb_task_fn)(size_t task, size_t worker, void *arg);
  * at a time.  Results do not depend on how tasks are dealt out.  Runs on the
  * thread that called the library; must not call the library.
  *
- * Neither a runner nor OpenMP is used in a child of fork(), where their threads
- * do not exist; contexts of the parent run serially there.  A child whose
- * parent had OpenMP threads and that makes a context of its own asks for one
- * thread or lends a runner.
+ * A context that a child of fork() got from its parent runs serially there,
+ * without the runner: the parent's threads do not exist in it.  Contexts that
+ * the child makes itself have threads of their own.
  */
 typedef void (*qrb_runner_fn)(size_t tasks, size_t workers, qrb_task_fn run,
                               void *arg, void *user);
@@ -92,7 +91,9 @@ typedef struct qrb_context_options {
     void *progress_user; /* of progress */
     qrb_cancel_fn cancel; /* default: nobody is asked */
     void *cancel_user; /* of cancel */
-    qrb_runner_fn runner; /* default: OpenMP where built in, else serial */
+    qrb_runner_fn runner; /* default: threads of the context's own, which
+                             start with the first loop and sleep between
+                             calls */
     void *runner_user; /* of runner */
 } qrb_context_options;
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/memory.h"
+#include "core/pool.h"
 
 enum { MAX_THREADS = 1024, MAX_STRUCT = 4096 };
 
@@ -110,6 +111,16 @@ void qrb__result_copy(const void *result, size_t known_size, void *out)
         memset(bytes + known_size, 0, given - known_size);
 }
 
+static bool needs_pool(const qrb_context_options *options)
+{
+#if defined(QRB_HAVE_OPENMP)
+    (void)options;
+    return false;
+#else
+    return options->threads > 1 && options->runner == NULL;
+#endif
+}
+
 qrb_status qrb_context_create(const qrb_context_options *options,
                               qrb_context **out)
 {
@@ -144,6 +155,13 @@ qrb_status qrb_context_create(const qrb_context_options *options,
     ctx->owner = getpid();
     atomic_init(&ctx->callback_depth, 0);
     atomic_flag_clear(&ctx->failing);
+    if (needs_pool(&ctx->options)) {
+        ctx->pool = qrb__pool_create(ctx, ctx->options.threads);
+        if (ctx->pool == NULL) {
+            qrb__memory_release(&candidate.options, ctx);
+            return QRB_E_NO_MEMORY;
+        }
+    }
     *out = ctx;
     return QRB_OK;
 }
@@ -155,6 +173,7 @@ void qrb_context_destroy(qrb_context *ctx)
     if (ctx == NULL)
         return;
     options = ctx->options;
+    qrb__pool_destroy(ctx, ctx->pool, ctx->owner == getpid());
     qrb__memory_release(&options, ctx);
 }
 

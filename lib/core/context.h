@@ -12,12 +12,15 @@
 
 enum { QRB__MESSAGE = 512 }; /* bytes with its end */
 
+struct qrb__pool;
+
 struct qrb_context {
     qrb_context_options options;
     struct qrb__kernels kernels;
     atomic_size_t callback_depth; /* > 0: a callback of the host is running */
     size_t parallel_depth;        /* > 0: inside a parallel loop */
     pid_t owner;                  /* the process that made the context */
+    struct qrb__pool *pool;       /* NULL: one thread, or the host's runner */
     atomic_flag failing;          /* held while code and message are noted */
     int32_t callback_code;
     char message[QRB__MESSAGE];
@@ -81,8 +84,7 @@ void qrb__callback_end(qrb_context *ctx);
  * worker 0, so scratch that is indexed by worker belongs to the loop that it
  * was made for, never to the context.  Tasks call no public function, and
  * compute in the default floating-point environment whatever the host has set.
- * Runs serially in a child of fork(), where the threads of OpenMP and of the
- * host do not exist. */
+ * Runs serially in a child of fork(), where no other thread exists. */
 void qrb__parallel_for(qrb_context *ctx, size_t tasks, qrb_task_fn fn,
                        void *arg);
 

@@ -10,6 +10,7 @@
 #include <omp.h>
 #endif
 
+#include "core/pool.h"
 #include "core/rounding.h"
 
 static void run_serially(size_t tasks, qrb_task_fn fn, void *arg)
@@ -34,10 +35,10 @@ static void run_lent(size_t task, size_t worker, void *arg)
     qrb__rounding_end(&host);
 }
 
-static void run_by_default(size_t tasks, size_t workers, qrb_task_fn fn,
-                           void *arg)
-{
 #if defined(QRB_HAVE_OPENMP)
+static void run_on_openmp(size_t tasks, size_t workers, qrb_task_fn fn,
+                          void *arg)
+{
 #pragma omp parallel num_threads((int)workers)
     {
         fenv_t host;
@@ -48,38 +49,12 @@ static void run_by_default(size_t tasks, size_t workers, qrb_task_fn fn,
             fn(task, (size_t)omp_get_thread_num(), arg);
         qrb__rounding_end(&host);
     }
-#else
-    fenv_t host;
-
-    (void)workers;
-    qrb__rounding_begin(&host);
-    run_serially(tasks, fn, arg);
-    qrb__rounding_end(&host);
-#endif
 }
+#endif
 
-void qrb__parallel_for(qrb_context *ctx, size_t tasks, qrb_task_fn fn,
-                       void *arg)
+static void run_in_parallel(qrb_context *ctx, size_t tasks, size_t workers,
+                            qrb_task_fn fn, void *arg)
 {
-    size_t workers = ctx->options.threads;
-
-    if (ctx->parallel_depth > 0) {
-        run_serially(tasks, fn, arg);
-        return;
-    }
-    if (workers > tasks)
-        workers = tasks;
-    /* A child of fork() has no threads but its own, and libgomp would wait
-     * for the parent's for ever. */
-    if (workers <= 1 || ctx->owner != getpid()) {
-        fenv_t host;
-
-        qrb__rounding_begin(&host);
-        run_serially(tasks, fn, arg);
-        qrb__rounding_end(&host);
-        return;
-    }
-    ctx->parallel_depth++;
     if (ctx->options.runner != NULL) {
         struct lent lent = { fn, arg };
 
@@ -87,8 +62,36 @@ void qrb__parallel_for(qrb_context *ctx, size_t tasks, qrb_task_fn fn,
         ctx->options.runner(tasks, workers, run_lent, &lent,
                             ctx->options.runner_user);
         qrb__callback_end(ctx);
-    } else {
-        run_by_default(tasks, workers, fn, arg);
+        return;
     }
-    ctx->parallel_depth--;
+#if defined(QRB_HAVE_OPENMP)
+    run_on_openmp(tasks, workers, fn, arg);
+#else
+    qrb__pool_run(ctx->pool, tasks, fn, arg);
+#endif
+}
+
+void qrb__parallel_for(qrb_context *ctx, size_t tasks, qrb_task_fn fn,
+                       void *arg)
+{
+    const size_t threads = ctx->options.threads;
+    fenv_t host;
+
+    if (ctx->parallel_depth > 0) {
+        run_serially(tasks, fn, arg);
+        return;
+    }
+    /* What is inside of one task alone may be parallel itself; whether it is
+     * inside must not depend on the number of threads. */
+    ctx->parallel_depth = tasks > 1;
+    /* A child of fork() has no threads but its own. */
+    if (tasks > 1 && threads > 1 && ctx->owner == getpid()) {
+        run_in_parallel(ctx, tasks, threads < tasks ? threads : tasks, fn,
+                        arg);
+    } else {
+        qrb__rounding_begin(&host);
+        run_serially(tasks, fn, arg);
+        qrb__rounding_end(&host);
+    }
+    ctx->parallel_depth = 0;
 }

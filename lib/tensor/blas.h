@@ -5,10 +5,10 @@
 
 #include "tensor/gemm.h"
 
-/* Whether the library runs kernels as good as those of the table, and takes
- * extents like these. */
-bool qrb__blas_fits(const struct qrb__kernels *kernels,
-                    const struct qrb__gemm *shape);
+/* Whether the library runs kernels as good as those of the context's table,
+ * takes extents like these, and may be called here: OpenBLAS knows one number
+ * of threads for the whole process, which tasks of a loop cannot set. */
+bool qrb__blas_fits(const qrb_context *ctx, const struct qrb__gemm *shape);
 
 /* Around a loop of products: none of them starts threads of its own. */
 int qrb__blas_begin(void);

@@ -65,13 +65,12 @@ static bool is_best(const struct qrb__kernels *kernels)
            strcmp(kernels->name, "ref") == 0;
 }
 
-bool qrb__blas_fits(const struct qrb__kernels *kernels,
-                    const struct qrb__gemm *shape)
+bool qrb__blas_fits(const qrb_context *ctx, const struct qrb__gemm *shape)
 {
     _Static_assert(sizeof(dim_t) == sizeof(size_t),
                    "extents of BLIS are those of memory");
     (void)shape;
-    return is_best(kernels);
+    return is_best(&ctx->kernels);
 }
 
 /* Each call says how many threads it wants. */
@@ -145,11 +144,9 @@ void qrb__blas_product_f64(const struct qrb__kernels *kernels,
 #include <cblas.h>
 
 /* CBLAS counts in int. */
-bool qrb__blas_fits(const struct qrb__kernels *kernels,
-                    const struct qrb__gemm *shape)
+bool qrb__blas_fits(const qrb_context *ctx, const struct qrb__gemm *shape)
 {
-    (void)kernels;
-    return shape->m <= INT_MAX && shape->n <= INT_MAX && shape->k <= INT_MAX &&
+    return ctx->parallel_depth == 0 && shape->m <= INT_MAX && shape->n <= INT_MAX && shape->k <= INT_MAX &&
            shape->lda <= INT_MAX && shape->ldb <= INT_MAX &&
            shape->ldc <= INT_MAX;
 }
@@ -226,10 +223,9 @@ static void describe(const struct qrb__kernels *kernels, char *out,
 
 #else
 /* Our own kernels alone: the tiles of large products are theirs, too. */
-bool qrb__blas_fits(const struct qrb__kernels *kernels,
-                    const struct qrb__gemm *shape)
+bool qrb__blas_fits(const qrb_context *ctx, const struct qrb__gemm *shape)
 {
-    (void)kernels;
+    (void)ctx;
     (void)shape;
     return false;
 }

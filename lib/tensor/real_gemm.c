@@ -134,7 +134,7 @@ void REAL(qrb__gemm_batch)(qrb_context *ctx, const struct qrb__gemm *shape,
 
     if (shape->m == 0 || shape->n == 0)
         return;
-    work.blas = is_large(shape) && qrb__blas_fits(&ctx->kernels, shape);
+    work.blas = is_large(shape) && qrb__blas_fits(ctx, shape);
     cut(&work, count);
     if (work.blas)
         threads = qrb__blas_begin();

@@ -28,7 +28,7 @@ fi
 
 if [ ! -f "$build/build.ninja" ]; then
     CC=$clang meson setup "$build" -Dfuzz=true -Dexamples=false \
-        -Ddefault_library=static -Dopenmp=disabled -Db_lundef=false \
+        -Ddefault_library=static -Db_lundef=false \
         -Db_sanitize=address,undefined -Doptimization=1 -Ddebug=true \
         >"$build.log" 2>&1 || {
         tail -n 5 "$build.log"
