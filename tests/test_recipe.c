@@ -957,6 +957,60 @@ START_TEST(calibration_that_fails_leaves_attack_and_weights_as_they_were)
 }
 END_TEST
 
+static double deviation_limit; /* Euclidean, of all weights from `before` */
+static size_t lost_calls;
+
+/* Likelihoods of weights that are too far away are not finite. */
+static void lose_far_weights(struct mock_host *of, enum mock_callback callback)
+{
+    float now[MAX_WEIGHTS];
+    double squares = 0.0;
+
+    (void)callback;
+    mock_copy_weights(of, now);
+    for (size_t i = 0; i < mock_weight_count(of); i++)
+        squares += pow((double)now[i] - (double)before[i], 2.0);
+    of->nan_at = sqrt(squares) > deviation_limit ? of->calls + 1 : 0;
+    lost_calls += of->nan_at != 0;
+}
+
+/* 66 windows, each of which fails where the noise is a little larger than what
+ * is looked for: more in a row than an evaluation puts up with. */
+START_TEST(draws_that_cannot_be_scored_are_too_large)
+{
+    qrb_evaluate_options evaluate = QRB_EVALUATE_OPTIONS_INIT;
+    qrb_calibrate_options options = QRB_CALIBRATE_OPTIONS_INIT;
+    qrb_calibrate_result free_of = { .struct_size = sizeof free_of };
+    qrb_calibrate_result found = { .struct_size = sizeof found };
+    qrb_noise *attack = bound_attack(host->model, QRB_SIGMA_ABSOLUTE);
+
+    learn(host);
+    mock_copy_weights(host, before);
+    evaluate.context = 12;
+    evaluate.stride = 6;
+    evaluate.batch = 1;
+    options.evaluate = &evaluate;
+    options.search_seeds = 1;
+    ASSERT_OK(ctx, qrb_attack_calibrate(host->model, attack, text, TEXT,
+                                        &options, &free_of));
+    lost_calls = 0;
+    host->inside = lose_far_weights;
+    /* fc1 and fc2 are perturbed.  One of the sigmas that double lies above the
+     * limit and is the first with a ratio above 1.2, for some of these. */
+    for (double factor = 1.05; factor < 1.9; factor += 0.1) {
+        deviation_limit =
+            factor * free_of.sigma * sqrt(2.0 * MOCK_HIDDEN * MOCK_DIM);
+        ASSERT_OK(ctx, qrb_attack_calibrate(host->model, attack, text, TEXT,
+                                            &options, &found));
+        ck_assert_double_eq_tol(found.achieved_ratio, 1.2, 0.012);
+    }
+    ck_assert_uint_gt(lost_calls, 0);
+    host->inside = NULL;
+    ck_assert(mock_weights_equal(host, before));
+    qrb_noise_destroy(attack);
+}
+END_TEST
+
 /* A model that does not look at the attacked weights. */
 START_TEST(attack_without_effect_is_reported)
 {
@@ -1677,6 +1731,7 @@ int main(void)
     tcase_add_test(attack, calibrations_that_make_no_sense_are_refused);
     tcase_add_test(
         attack, calibration_that_fails_leaves_attack_and_weights_as_they_were);
+    tcase_add_test(attack, draws_that_cannot_be_scored_are_too_large);
     tcase_add_test(attack, attack_without_effect_is_reported);
     tcase_add_test(attack, model_that_cannot_score_its_text_is_not_attacked);
     suite_add_tcase(suite, attack);

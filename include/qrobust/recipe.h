@@ -139,7 +139,9 @@ typedef struct qrb_calibrate_result {
  * Repair, threat model): double sigma until r is in [1.2, 2], fit log r =
  * a sigma^2 + b at four fractions of it, solve, correct by secants, and
  * correct once more on the very draw that will be written.  Perplexities of
- * the perturbed and of the unperturbed model come from the same evaluation.
+ * the perturbed and of the unperturbed model come from the same evaluation.  A
+ * draw that cannot score all of the text has an infinite ratio: its sigma is
+ * too large, and the search goes on below.
  *
  * Weights are as before when it returns, whatever it returns.  The result does
  * not depend on the number of threads.

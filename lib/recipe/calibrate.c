@@ -258,6 +258,7 @@ static qrb_status calibrate(struct calibration *calibration,
                          (unsigned long long)calibration->text.scored,
                          clean.perplexity);
     calibration->clean_nll = clean.nll;
+    calibration->text.whole = true; /* an infinite ratio needs no more */
     calibration->evaluations++;
 
     status = find_high(calibration, &high);

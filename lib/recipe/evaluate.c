@@ -53,7 +53,8 @@ static qrb_status add_host_batch(struct qrb__scorer *scorer, uint64_t index,
     if (!*end && batch.rows > 0) {
         status = qrb__scorer_reserve(scorer, batch.rows);
         if (status == QRB_OK)
-            status = qrb__scorer_add(scorer, batch.handle, batch.rows, metric);
+            status = qrb__scorer_add(scorer, batch.handle, batch.rows, metric,
+                                     &skipped);
     }
     qrb__model_batch_release(scorer->model, &batch);
     return status;

@@ -194,13 +194,15 @@ static qrb_status add_windows(struct qrb__text *text, const char *what,
 
     while (done < text->windows) {
         qrb_token_batch batch;
+        bool skipped = false;
         size_t rows;
         const size_t windows = fill_batch(text, done, &batch, &rows);
         qrb_status status = QRB_OK;
 
         if (rows > 0)
-            status = qrb__scorer_add(&text->scorer, &batch, rows, metric);
-        if (status != QRB_OK)
+            status =
+                qrb__scorer_add(&text->scorer, &batch, rows, metric, &skipped);
+        if (status != QRB_OK || (skipped && text->whole))
             return status;
         done += windows;
         status = what == NULL
@@ -218,6 +220,7 @@ qrb_status qrb__text_run(struct qrb__text *text, const char *what,
     qrb_metric *metric = NULL;
     qrb_status status;
 
+    text->scorer.model->skips = 0; /* each run counts its own */
     status = qrb_metric_create(text->ctx, &metric);
     if (status == QRB_OK)
         status = add_windows(text, what, metric);

@@ -13,6 +13,8 @@ struct qrb__text {
     size_t count;
     size_t windows;
     uint64_t scored;      /* tokens that all windows score together */
+    bool whole;           /* part of the text is no figure: a run ends at the
+                             first batch that cannot be used */
     size_t batch;         /* windows a batch: the options' or fewer */
     int32_t *tokens;      /* [batch, options.context] */
     size_t *first_scored; /* [batch] */

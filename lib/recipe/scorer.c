@@ -174,26 +174,26 @@ static qrb_status ask_logits(struct qrb__scorer *scorer, qrb_model *model,
 }
 
 qrb_status qrb__scorer_add(struct qrb__scorer *scorer, const void *batch,
-                           size_t rows, qrb_metric *metric)
+                           size_t rows, qrb_metric *metric, bool *skipped)
 {
-    bool skipped = false;
     qrb_status status;
 
+    *skipped = false;
     if (scorer->base == NULL) {
         size_t count;
 
-        status = qrb__scorer_nll(scorer, batch, rows, &count, &skipped);
-        if (status != QRB_OK || skipped)
+        status = qrb__scorer_nll(scorer, batch, rows, &count, skipped);
+        if (status != QRB_OK || *skipped)
             return status;
         return qrb_metric_add_nll(metric, scorer->nll, count);
     }
     status = ask_logits(scorer, scorer->base, QRB_PASS_BASE, batch, rows,
-                        scorer->base_logits, &skipped);
-    if (status != QRB_OK || skipped)
+                        scorer->base_logits, skipped);
+    if (status != QRB_OK || *skipped)
         return status;
     status = ask_logits(scorer, scorer->model, QRB_PASS_QUANTIZED, batch, rows,
-                        scorer->logits, &skipped);
-    if (status != QRB_OK || skipped)
+                        scorer->logits, skipped);
+    if (status != QRB_OK || *skipped)
         return status;
     scorer->batches++;
     return qrb_metric_add_logits(metric, scorer->base_logits, scorer->logits,

@@ -31,7 +31,7 @@ qrb_status qrb__scorer_nll(struct qrb__scorer *scorer, const void *batch,
                            size_t rows, size_t *count_out, bool *skipped);
 /* Add a batch to a metric, or skip it. */
 qrb_status qrb__scorer_add(struct qrb__scorer *scorer, const void *batch,
-                           size_t rows, qrb_metric *metric);
+                           size_t rows, qrb_metric *metric, bool *skipped);
 /* Select the host's usual weights again, release the buffers, and pass the
  * status on; a failure of the former shows when all went well until then. */
 qrb_status qrb__scorer_close(struct qrb__scorer *scorer, qrb_status status);
