@@ -359,6 +359,28 @@ START_TEST(a_converted_model_is_the_same_model)
 }
 END_TEST
 
+/* An index would win over model.safetensors, and a tokenizer belongs to the
+ * model that it came with. */
+START_TEST(a_model_saved_over_another_is_no_mixture)
+{
+    ck_assert_int_eq(frame_run("convert @/model @/first"), OK);
+    ck_assert_int_eq(frame_run("convert @/model @/copy"), OK);
+    put_file(frame_path("copy/model.safetensors.index.json"), "{}", 2);
+    put_file(frame_path("copy/model-00001-of-00001.safetensors"), "old", 3);
+    put_file(frame_path("copy/tokenizer.json"), "old", 3);
+    put_file(frame_path("copy/notes.txt"), "mine", 4);
+    ck_assert_int_eq(frame_run("info @/copy"), FAILED);
+    ck_assert_int_eq(frame_run("convert @/model @/copy"), OK);
+    ck_assert_int_eq(frame_run("info @/copy"), OK);
+    ck_assert(frame_same("copy/model.safetensors", "first/model.safetensors"));
+    ck_assert(frame_same("copy/tokenizer.json", "model/tokenizer.json"));
+    ck_assert(!frame_exists("copy/model.safetensors.index.json"));
+    ck_assert(!frame_exists("copy/model-00001-of-00001.safetensors"));
+    ck_assert(frame_exists("copy/notes.txt"));
+    ck_assert(!frame_exists(".copy.qrb-part"));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("cli");
@@ -387,6 +409,7 @@ int main(void)
     tcase_add_test(cases,
                    eval_gives_the_same_digits_with_any_number_of_threads);
     tcase_add_test(cases, a_converted_model_is_the_same_model);
+    tcase_add_test(cases, a_model_saved_over_another_is_no_mixture);
     suite_add_tcase(suite, cases);
     return run_suite(suite);
 }

@@ -31,7 +31,7 @@ static void fail_at(const char *words, size_t index)
                   frame_err);
     ck_assert_msg(counting.live == 0, "allocation %zu of %s leaks %zu", index,
                   words, counting.live);
-    ck_assert_msg(!frame_exists("out") && !frame_exists("out.new"),
+    ck_assert_msg(!frame_exists("out") && !frame_exists(".out.qrb-part"),
                   "allocation %zu of %s left a model", index, words);
 }
 

@@ -177,22 +177,72 @@ START_TEST(the_directory_of_a_saved_model_is_made)
     char path[256];
 
     make_directory(directory);
-    ASSERT_OK(ctx, qrb_engine_save(model,
-                                   in_directory(directory, "new", path),
+    ASSERT_OK(ctx, qrb_engine_save(model, in_directory(directory, "new", path),
                                    NULL, 0));
     qrb_model_destroy(open_as(ctx, path, QRB_F32, 1));
     ck_assert_int_eq(qrb_engine_save(NULL, path, NULL, 0), QRB_E_INVALID_ARG);
-    ASSERT_FAILS(ctx, qrb_engine_save(model, NULL, NULL, 0),
-                 QRB_E_INVALID_ARG, "directory is NULL");
-    ASSERT_FAILS(ctx, qrb_engine_save(model, path, NULL, 1),
-                 QRB_E_INVALID_ARG, "metadata");
+    ASSERT_FAILS(ctx, qrb_engine_save(model, NULL, NULL, 0), QRB_E_INVALID_ARG,
+                 "directory is NULL");
+    ASSERT_FAILS(ctx, qrb_engine_save(model, path, NULL, 1), QRB_E_INVALID_ARG,
+                 "metadata");
     ASSERT_FAILS(ctx,
-                 qrb_engine_save(model,
-                                 in_directory(directory, "no/where", path),
-                                 NULL, 0),
+                 qrb_engine_save(
+                     model, in_directory(directory, "no/where", path), NULL, 0),
                  QRB_E_IO, "no/where");
     qrb_model_destroy(model);
     remove_directory(directory);
+    qrb_context_destroy(ctx);
+}
+END_TEST
+
+/* What would be read first, or beside what is new, goes; a tokenizer stays
+ * where the call says nothing of one. */
+START_TEST(a_model_that_is_replaced_leaves_no_weights)
+{
+    static const char *const old[] = { "model.safetensors.index.json",
+                                       "model-00001-of-00001.safetensors" };
+    const qrb_engine_config config = config_of(&variants[0]);
+    qrb_context *ctx = make_threads(1);
+    qrb_context *other = make_context(NULL);
+    qrb_model *model = make_model(ctx, &config, QRB_F32);
+    qrb_tokenizer *tokenizer = NULL;
+    char directory[64];
+    char path[256];
+
+    make_directory(directory);
+    for (size_t i = 0; i < 2; i++)
+        put_file(in_directory(directory, old[i], path), "{}", 2);
+    put_file(in_directory(directory, "tokenizer.json", path), "{}", 2);
+    ASSERT_OK(ctx, qrb_engine_save(model, directory, NULL, 0));
+    for (size_t i = 0; i < 2; i++)
+        ck_assert_int_ne(access(in_directory(directory, old[i], path), F_OK),
+                         0);
+    qrb_model_destroy(open_as(ctx, directory, QRB_F32, 0));
+    in_directory(directory, "tokenizer.json", path);
+    ck_assert_int_eq(access(path, F_OK), 0);
+    ASSERT_OK(ctx,
+              qrb_engine_save_with_tokenizer(model, NULL, directory, NULL, 0));
+    ck_assert_int_ne(access(path, F_OK), 0);
+
+    ASSERT_OK(ctx, qrb_tokenizer_train(ctx, "aa aa", 5, 257, &tokenizer));
+    ASSERT_OK(ctx, qrb_engine_save_with_tokenizer(model, tokenizer, directory,
+                                                  NULL, 0));
+    qrb_tokenizer_destroy(tokenizer);
+    tokenizer = NULL;
+    ASSERT_OK(ctx, qrb_tokenizer_open_path(ctx, directory, &tokenizer));
+    qrb_tokenizer_destroy(tokenizer);
+    ASSERT_OK(other, qrb_tokenizer_train(other, "aa aa", 5, 257, &tokenizer));
+    ASSERT_FAILS(
+        ctx,
+        qrb_engine_save_with_tokenizer(model, tokenizer, directory, NULL, 0),
+        QRB_E_INVALID_ARG, "another context");
+    qrb_tokenizer_destroy(tokenizer);
+    ck_assert_int_eq(
+        qrb_engine_save_with_tokenizer(NULL, NULL, directory, NULL, 0),
+        QRB_E_INVALID_ARG);
+    qrb_model_destroy(model);
+    remove_directory(directory);
+    qrb_context_destroy(other);
     qrb_context_destroy(ctx);
 }
 END_TEST
@@ -363,8 +413,8 @@ static void write_changed(qrb_model *model, const char *directory,
     if (added != NULL)
         named[count++] = (qrb_named_tensor){ added, tensor };
     in_directory(directory, "model.safetensors", path);
-    ASSERT_OK(model->ctx, qrb_safetensors_write(model->ctx, path, named, count,
-                                                NULL, 0));
+    ASSERT_OK(model->ctx,
+              qrb_safetensors_write(model->ctx, path, named, count, NULL, 0));
 }
 
 START_TEST(tensors_that_do_not_fit_the_config_are_named)
@@ -443,9 +493,9 @@ START_TEST(half_precision_files_are_opened)
         for (size_t i = 0; i < parameter_elements(parameter.weight); i++)
             set_element(parameter.weight, i,
                         rint(64 * get_element(parameter.weight, i)) / 64);
-        halves[p] = make_tensor(
-            ctx, dtype, qrb_tensor_extent(parameter.weight, 0),
-            rank == 1 ? 0 : qrb_tensor_extent(parameter.weight, 1));
+        halves[p] =
+            make_tensor(ctx, dtype, qrb_tensor_extent(parameter.weight, 0),
+                        rank == 1 ? 0 : qrb_tensor_extent(parameter.weight, 1));
         ASSERT_OK(ctx, qrb_tensor_copy(parameter.weight, halves[p]));
         named[p] = (qrb_named_tensor){ parameter.name, halves[p] };
     }
@@ -494,27 +544,24 @@ START_TEST(sources_give_what_the_directory_gives)
     } else {
         weights.path = path;
     }
-    ASSERT_OK(ctx, qrb_engine_open_sources(ctx, &shape, &weights, &options,
-                                           &opened));
+    ASSERT_OK(
+        ctx, qrb_engine_open_sources(ctx, &shape, &weights, &options, &opened));
     ck_assert(same_weights(saved, opened));
     qrb_model_destroy(opened);
     shape.size = 10;
-    ASSERT_FAILS(ctx,
-                 qrb_engine_open_sources(ctx, &shape, &weights, &options,
-                                         &opened),
-                 QRB_E_FORMAT, "");
+    ASSERT_FAILS(
+        ctx, qrb_engine_open_sources(ctx, &shape, &weights, &options, &opened),
+        QRB_E_FORMAT, "");
     ASSERT_FAILS(ctx,
                  qrb_engine_open_sources(ctx, NULL, &weights, NULL, &opened),
                  QRB_E_INVALID_ARG, "config is NULL");
-    ASSERT_FAILS(ctx,
-                 qrb_engine_open_sources(ctx, &shape, NULL, NULL, &opened),
+    ASSERT_FAILS(ctx, qrb_engine_open_sources(ctx, &shape, NULL, NULL, &opened),
                  QRB_E_INVALID_ARG, "weights is NULL");
     ck_assert_int_eq(
         qrb_engine_open_sources(NULL, &shape, &weights, NULL, &opened),
         QRB_E_INVALID_ARG);
-    ck_assert_int_eq(
-        qrb_engine_open_sources(ctx, &shape, &weights, NULL, NULL),
-        QRB_E_INVALID_ARG);
+    ck_assert_int_eq(qrb_engine_open_sources(ctx, &shape, &weights, NULL, NULL),
+                     QRB_E_INVALID_ARG);
     ck_assert_ptr_null(opened);
     free(texts);
     free(bytes);
@@ -560,11 +607,9 @@ static void write_llama2c(const qrb_model *model, const qrb_engine_config *c,
                           const char *path)
 {
     static const char *const order[] = {
-        "input_layernorm",  "self_attn.q_proj",
-        "self_attn.k_proj", "self_attn.v_proj",
-        "self_attn.o_proj", "post_attention_layernorm",
-        "mlp.gate_proj",    "mlp.down_proj",
-        "mlp.up_proj"
+        "input_layernorm",  "self_attn.q_proj", "self_attn.k_proj",
+        "self_attn.v_proj", "self_attn.o_proj", "post_attention_layernorm",
+        "mlp.gate_proj",    "mlp.down_proj",    "mlp.up_proj"
     };
     const size_t header[] = { c->dim,      c->hidden, c->layers, c->heads,
                               c->kv_heads, c->vocab,  c->context };
@@ -575,14 +620,14 @@ static void write_llama2c(const qrb_model *model, const qrb_engine_config *c,
     ck_assert_ptr_nonnull(file);
     for (size_t i = 0; i < 7; i++) {
         qrb__store_u32(word, i == 5 && !c->tied_head
-                                 ? (uint32_t)-(int32_t)header[i]
+                                 ? (uint32_t) - (int32_t)header[i]
                                  : (uint32_t)header[i]);
         fwrite(word, 1, 4, file);
     }
 #define PUT(name_)                                                             \
     do {                                                                       \
-        const qrb_parameter p = parameter_at(model,                            \
-                                             qrb_model_find(model, name_));    \
+        const qrb_parameter p =                                                \
+            parameter_at(model, qrb_model_find(model, name_));                 \
         fwrite(qrb_tensor_memory(p.weight), 4, parameter_elements(p.weight),   \
                file);                                                          \
     } while (0)
@@ -716,9 +761,9 @@ START_TEST(every_allocation_of_open_and_save_may_fail)
     if (_i == 2)
         write_llama2c(model, &config, in_directory(directory, "m.bin", from));
     else
-        ASSERT_OK(ctx, qrb_engine_save(model,
-                                       in_directory(directory, "from", from),
-                                       NULL, 0));
+        ASSERT_OK(ctx,
+                  qrb_engine_save(model, in_directory(directory, "from", from),
+                                  NULL, 0));
     fail_each_allocation(open_and_save, &paths);
     qrb_model_destroy(model);
     remove_directory(directory);
@@ -737,6 +782,7 @@ int main(void)
     tcase_add_loop_test(cases, interleaved_pairs_are_saved_half_split, 0, 2);
     tcase_add_test(cases, metadata_is_passed_through);
     tcase_add_test(cases, the_directory_of_a_saved_model_is_made);
+    tcase_add_test(cases, a_model_that_is_replaced_leaves_no_weights);
     tcase_add_test(cases, mapped_weights_can_be_written_to);
     tcase_add_test(cases, a_model_that_does_not_train_holds_no_second_copy);
     tcase_add_test(cases, a_file_that_shrank_is_noticed);

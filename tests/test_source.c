@@ -394,23 +394,6 @@ START_TEST(paths_are_joined_and_looked_at)
 }
 END_TEST
 
-START_TEST(directories_are_made_once)
-{
-    char path[256];
-
-    in_directory(directory, "new", path);
-    ASSERT_OK(ctx, qrb__path_make_directory(ctx, path));
-    ck_assert(qrb__path_is_directory(path));
-    ASSERT_OK(ctx, qrb__path_make_directory(ctx, path));
-    in_directory(directory, "bytes", path);
-    ASSERT_FAILS(ctx, qrb__path_make_directory(ctx, path), QRB_E_IO,
-                 "cannot make directory");
-    in_directory(directory, "none/new", path);
-    ASSERT_FAILS(ctx, qrb__path_make_directory(ctx, path), QRB_E_IO,
-                 "No such file");
-}
-END_TEST
-
 static qrb_status open_and_load(qrb_context *context, void *arg)
 {
     qrb_source options = QRB_SOURCE_INIT;
@@ -463,7 +446,6 @@ int main(void)
     tcase_add_test(sources, what_is_no_regular_file_is_refused_without_waiting);
     tcase_add_test(sources, names_out_of_files_stay_in_their_directory);
     tcase_add_test(sources, paths_are_joined_and_looked_at);
-    tcase_add_test(sources, directories_are_made_once);
     tcase_add_test(sources, no_failed_allocation_leaks_a_source);
     suite_add_tcase(suite, sources);
     return run_suite(suite);

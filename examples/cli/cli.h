@@ -131,7 +131,8 @@ int cli_model_open(struct cli *cli, const char *path, const char *tokenizer,
 int cli_model_need_tokenizer(struct cli *cli, const struct cli_model *model,
                              const char *path);
 void cli_model_close(struct cli_model *model);
-/* config.json, model.safetensors and, where there is one, tokenizer.json. */
+/* config.json, model.safetensors and, where there is one, tokenizer.json, which
+ * replace those of a model that is there as one unit. */
 int cli_model_save(struct cli *cli, const struct cli_model *model,
                    const char *directory);
 uint64_t cli_model_parameters(const qrb_model *model);

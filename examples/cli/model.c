@@ -1,10 +1,8 @@
 /* Models on disk, with the tokenizer that belongs to them. */
 #include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "cli.h"
 
@@ -76,8 +74,8 @@ static int find_llama2c(struct cli *cli, const char *directory,
     return CLI_OK;
 }
 
-static int find_files(struct cli *cli, const char *path,
-                      const char *tokenizer, struct model_files *out)
+static int find_files(struct cli *cli, const char *path, const char *tokenizer,
+                      struct model_files *out)
 {
     char config[PATH_SIZE];
     struct stat found;
@@ -122,18 +120,17 @@ int cli_model_open(struct cli *cli, const char *path, const char *tokenizer,
         goto out;
     }
     if (files.tokenizer[0] != '\0' &&
-        qrb_tokenizer_open_path(cli->ctx, files.tokenizer,
-                                &opened.tokenizer) != QRB_OK) {
+        qrb_tokenizer_open_path(cli->ctx, files.tokenizer, &opened.tokenizer) !=
+            QRB_OK) {
         status = cli_library_error(cli, files.tokenizer);
         goto out;
     }
     if (opened.tokenizer != NULL &&
         qrb_tokenizer_vocab(opened.tokenizer) > opened.config.vocab) {
-        status = cli_error(cli,
-                           "%s: has %zu tokens, but the model %s only %zu",
-                           files.tokenizer,
-                           qrb_tokenizer_vocab(opened.tokenizer), files.model,
-                           opened.config.vocab);
+        status =
+            cli_error(cli, "%s: has %zu tokens, but the model %s only %zu",
+                      files.tokenizer, qrb_tokenizer_vocab(opened.tokenizer),
+                      files.model, opened.config.vocab);
         goto out;
     }
     *out = opened;
@@ -162,78 +159,21 @@ void cli_model_close(struct cli_model *model)
     model->tokenizer = NULL;
 }
 
-static const char *const saved_files[] = { "tokenizer.json", "config.json",
-                                           "model.safetensors" };
-enum { SAVED_FILES = 3 };
-
-/* Write all files of a model into a directory of their own. */
-static int write_files(struct cli *cli, const struct cli_model *model,
-                       const char *directory)
-{
-    char seed[32];
-    char path[PATH_SIZE];
-    const char *const metadata[] = { "format", "pt", "qrobust_command",
-                                     cli->command, "qrobust_seed", seed,
-                                     "qrobust_version",
-                                     qrb_version_string() };
-
-    snprintf(seed, sizeof seed, "%llu", (unsigned long long)cli->seed);
-    if (qrb_engine_save(model->model, directory, metadata,
-                        sizeof metadata / sizeof *metadata / 2) != QRB_OK)
-        return cli_library_error(cli, directory);
-    if (model->tokenizer == NULL)
-        return CLI_OK;
-    join(path, directory, saved_files[0]);
-    if (qrb_tokenizer_save(model->tokenizer, path) != QRB_OK)
-        return cli_library_error(cli, path);
-    return CLI_OK;
-}
-
-/* Rename the files that were written into a directory that exists. */
-static int move_files(struct cli *cli, const char *from, const char *to)
-{
-    char old_path[PATH_SIZE];
-    char new_path[PATH_SIZE];
-
-    for (size_t i = 0; i < SAVED_FILES; i++) {
-        join(old_path, from, saved_files[i]);
-        join(new_path, to, saved_files[i]);
-        if (exists(old_path) && rename(old_path, new_path) != 0)
-            return cli_error(cli, "%s: %s", new_path, strerror(errno));
-    }
-    return CLI_OK;
-}
-
-static void remove_files(const char *directory)
-{
-    char path[PATH_SIZE];
-
-    for (size_t i = 0; i < SAVED_FILES; i++)
-        if (join(path, directory, saved_files[i]))
-            unlink(path);
-    rmdir(directory);
-}
-
-/* All files are complete in a directory beside the target before the target
- * is touched, so that a failure leaves no half of a model. */
 int cli_model_save(struct cli *cli, const struct cli_model *model,
                    const char *directory)
 {
-    char staged[PATH_SIZE];
-    int status;
+    char seed[32];
+    const char *const metadata[] = { "format",          "pt",
+                                     "qrobust_command", cli->command,
+                                     "qrobust_seed",    seed,
+                                     "qrobust_version", qrb_version_string() };
 
-    if (strlen(directory) + 32 >= PATH_SIZE)
-        return cli_error(cli, "%.60s...: the path is too long", directory);
-    snprintf(staged, sizeof staged, "%.4000s.new", directory);
-    remove_files(staged); /* what a killed run may have left */
-    status = write_files(cli, model, staged);
-    if (status == CLI_OK && exists(directory))
-        status = move_files(cli, staged, directory);
-    else if (status == CLI_OK && rename(staged, directory) != 0)
-        status = cli_error(cli, "%s: %s", directory, strerror(errno));
-    if (exists(staged))
-        remove_files(staged);
-    return status;
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)cli->seed);
+    if (qrb_engine_save_with_tokenizer(
+            model->model, model->tokenizer, directory, metadata,
+            sizeof metadata / sizeof *metadata / 2) != QRB_OK)
+        return cli_library_error(cli, directory);
+    return CLI_OK;
 }
 
 uint64_t cli_model_parameters(const qrb_model *model)

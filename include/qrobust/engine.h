@@ -4,6 +4,7 @@
 
 #include <qrobust/pass.h>
 #include <qrobust/source.h>
+#include <qrobust/tokenizer.h>
 
 QRB_BEGIN_DECLS
 
@@ -138,19 +139,52 @@ QRB_API qrb_status qrb_engine_get_config(const qrb_model *model,
  * Hugging Face, in the engine's type.
  *
  * A model with interleaved rotary pairs is written in half-split order: rows
- * of q and k and their biases are reordered.  The weights are written first;
- * each file is replaced whole or not at all.
+ * of q and k and their biases are reordered.
  *
- * @param directory made if need be, its parent not
+ * The files are one unit: they are written and synced in a directory beside
+ * the target, ".NAME.qrb-part", which then takes the target's place and mode.
+ * Of a model that was there before nothing stays: config.json,
+ * model.safetensors, its index and shards ("model-I-of-N.safetensors") go.
+ * All other files, tokenizer.json among them, stay; a target that holds
+ * directories is refused.
+ *
+ * Killed at any moment, the target holds the old model or the new one, each
+ * complete, where the kernel and the file system can exchange two names
+ * (RENAME_EXCHANGE: Linux 3.15 with ext4, XFS, Btrfs, tmpfs and others).
+ * Elsewhere the old directory is renamed to ".NAME.qrb-old" for a moment; a
+ * process killed in that moment leaves no target, and the next save to it puts
+ * the old model back before it begins.  What else a killed process left beside
+ * the target the next save removes.  With QRB_E_IO from syncing the directory
+ * above the new model is in place, but may not survive a loss of power.
+ *
+ * The directory is another one afterwards: a process that works in it has to
+ * enter it anew, and files that others add during the call may go to it late.
+ *
+ * @param directory made if need be, its parent not; the parent has to be
+ *                  writable, and the directory no mount point; a link to one
+ *                  stays
  * @param metadata  [2 * pairs] keys and values for the safetensors header;
  *                  "format" is set to "pt" unless it is among them
  * @return QRB_OK; QRB_E_INVALID_ARG; QRB_E_STATE (the model is a host's);
  *         QRB_E_UNSUPPORTED (biases that the family does not have);
- *         QRB_E_IO; QRB_E_NO_MEMORY; QRB_E_REENTRANT
+ *         QRB_E_IO (also: another writer is at it); QRB_E_NO_MEMORY;
+ *         QRB_E_REENTRANT
  */
 QRB_API qrb_status qrb_engine_save(const qrb_model *model,
                                    const char *directory,
                                    const char *const *metadata, size_t pairs);
+
+/**
+ * As qrb_engine_save(), with the tokenizer as one of the model's files:
+ * tokenizer.json belongs to the same unit, and one that was there goes.
+ *
+ * @param tokenizer of the model's context; NULL: there is none, and no
+ *                  tokenizer.json afterwards
+ * @return as qrb_engine_save(); what qrb_tokenizer_save() returns
+ */
+QRB_API qrb_status qrb_engine_save_with_tokenizer(
+    const qrb_model *model, const qrb_tokenizer *tokenizer,
+    const char *directory, const char *const *metadata, size_t pairs);
 
 /**
  * Logits of every position.  Taps the pass in force, if there is one.

@@ -5,14 +5,16 @@
 
 #include "engine/engine.h"
 #include "io/config.h"
+#include "io/model_directory.h"
 #include "io/path.h"
 #include "io/safetensors.h"
+#include "io/tokenizer.h"
 
 struct saving {
     const struct qrb__engine *engine;
-    qrb_tensor *tensors;       /* [parameters] */
-    qrb_named_tensor *named;   /* [parameters] */
-    const char **metadata;     /* [2 * pairs] */
+    qrb_tensor *tensors;     /* [parameters] */
+    qrb_named_tensor *named; /* [parameters] */
+    const char **metadata;   /* [2 * pairs] */
     size_t pairs;
     void *turned; /* copies of rows in the other order */
 };
@@ -35,9 +37,8 @@ static qrb_status collect(struct saving *saving)
     unsigned char *at;
     qrb_status status = QRB_OK;
 
-    saving->tensors =
-        qrb__alloc_array(engine->ctx, engine->parameter_count,
-                         sizeof *saving->tensors);
+    saving->tensors = qrb__alloc_array(engine->ctx, engine->parameter_count,
+                                       sizeof *saving->tensors);
     saving->named = qrb__alloc_array(engine->ctx, engine->parameter_count,
                                      sizeof *saving->named);
     if (turns)
@@ -96,6 +97,7 @@ static qrb_status collect_metadata(struct saving *saving,
 }
 
 static qrb_status write_files(const struct saving *saving,
+                              const qrb_tokenizer *tokenizer,
                               const char *directory)
 {
     const struct qrb__engine *engine = saving->engine;
@@ -103,38 +105,57 @@ static qrb_status write_files(const struct saving *saving,
     qrb_engine_config config = engine->config;
     char *weights = qrb__path_join(ctx, directory, QRB__SAFETENSORS_FILE);
     char *shape = qrb__path_join(ctx, directory, QRB__CONFIG_FILE);
-    qrb_status status;
+    char *words = qrb__path_join(ctx, directory, QRB__TOKENIZER_FILE);
+    qrb_status status = QRB_OK;
 
     config.rotary = QRB_ROTARY_HALF;
-    if (weights == NULL || shape == NULL)
-        status = qrb__fail(ctx, QRB_E_NO_MEMORY, "path of %s", directory);
-    else
-        status = qrb__path_make_directory(ctx, directory);
+    if (weights == NULL || shape == NULL || words == NULL)
+        status = qrb__fail(ctx, QRB_E_NO_MEMORY, "paths in %s", directory);
     if (status == QRB_OK)
         status = qrb_safetensors_write(ctx, weights, saving->named,
                                        engine->parameter_count,
                                        saving->metadata, saving->pairs);
     if (status == QRB_OK)
         status = qrb__config_write(ctx, shape, &config, engine->dtype);
+    if (status == QRB_OK && tokenizer != NULL)
+        status = qrb_tokenizer_save(tokenizer, words);
     qrb__free(ctx, weights);
     qrb__free(ctx, shape);
+    qrb__free(ctx, words);
     return status;
 }
 
-qrb_status qrb_engine_save(const qrb_model *model, const char *directory,
-                           const char *const *metadata, size_t pairs)
+/* All files, beside the directory, then in its place. */
+static qrb_status replace_files(const struct saving *saving,
+                                const qrb_tokenizer *tokenizer,
+                                bool with_tokenizer, const char *directory)
+{
+    struct qrb__model_directory *files;
+    qrb_status status = qrb__model_directory_open(
+        saving->engine->ctx, directory, with_tokenizer, &files);
+
+    if (status != QRB_OK)
+        return status;
+    status = write_files(saving, tokenizer, qrb__model_directory_path(files));
+    if (status == QRB_OK)
+        status = qrb__model_directory_commit(files);
+    qrb__model_directory_close(files);
+    return status;
+}
+
+static qrb_status save(const qrb_model *model, const qrb_tokenizer *tokenizer,
+                       bool with_tokenizer, const char *directory,
+                       const char *const *metadata, size_t pairs)
 {
     struct saving saving = { 0 };
     struct qrb__engine *engine;
     qrb_status status;
 
-    if (model == NULL)
-        return QRB_E_INVALID_ARG;
-    status = qrb__not_in_callback(model->ctx, __func__);
-    if (status != QRB_OK)
-        return status;
     if (directory == NULL)
         return qrb__fail(model->ctx, QRB_E_INVALID_ARG, "directory is NULL");
+    if (tokenizer != NULL && tokenizer->ctx != model->ctx)
+        return qrb__fail(model->ctx, QRB_E_INVALID_ARG,
+                         "the tokenizer is of another context");
     status = qrb__engine_find(model, &engine);
     if (status != QRB_OK)
         return status;
@@ -143,10 +164,39 @@ qrb_status qrb_engine_save(const qrb_model *model, const char *directory,
     if (status == QRB_OK)
         status = collect_metadata(&saving, metadata, pairs);
     if (status == QRB_OK)
-        status = write_files(&saving, directory);
+        status = replace_files(&saving, tokenizer, with_tokenizer, directory);
     qrb__free(model->ctx, saving.tensors);
     qrb__free(model->ctx, saving.named);
     qrb__free(model->ctx, saving.turned);
     qrb__free(model->ctx, saving.metadata);
     return status;
+}
+
+qrb_status qrb_engine_save(const qrb_model *model, const char *directory,
+                           const char *const *metadata, size_t pairs)
+{
+    qrb_status status;
+
+    if (model == NULL)
+        return QRB_E_INVALID_ARG;
+    status = qrb__not_in_callback(model->ctx, __func__);
+    if (status != QRB_OK)
+        return status;
+    return save(model, NULL, false, directory, metadata, pairs);
+}
+
+qrb_status qrb_engine_save_with_tokenizer(const qrb_model *model,
+                                          const qrb_tokenizer *tokenizer,
+                                          const char *directory,
+                                          const char *const *metadata,
+                                          size_t pairs)
+{
+    qrb_status status;
+
+    if (model == NULL)
+        return QRB_E_INVALID_ARG;
+    status = qrb__not_in_callback(model->ctx, __func__);
+    if (status != QRB_OK)
+        return status;
+    return save(model, tokenizer, true, directory, metadata, pairs);
 }

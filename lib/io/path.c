@@ -58,6 +58,33 @@ bool qrb__path_has(const char *directory, const char *name)
     return found;
 }
 
+int qrb__path_open_parent(char *path, const char **base_out)
+{
+    const int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+    char *slash = strrchr(path, '/');
+    int fd;
+
+    *base_out = slash == NULL ? path : slash + 1;
+    if (slash == NULL)
+        return open(".", flags);
+    if (slash == path)
+        return open("/", flags);
+    *slash = '\0';
+    fd = open(path, flags);
+    *slash = '/';
+    return fd;
+}
+
+bool qrb__path_names(int directory, const char *name, int fd)
+{
+    struct stat held;
+    struct stat named;
+
+    return fstat(fd, &held) == 0 &&
+           fstatat(directory, name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+           held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+}
+
 char *qrb__path_join(qrb_context *ctx, const char *directory, const char *name)
 {
     const size_t length = strlen(directory);
@@ -127,12 +154,4 @@ qrb_status qrb__path_open_in(qrb_context *ctx, const char *directory,
     if (status == QRB_OK)
         *fd_out = fd;
     return status;
-}
-
-qrb_status qrb__path_make_directory(qrb_context *ctx, const char *path)
-{
-    if (mkdir(path, 0777) == 0 ||
-        (errno == EEXIST && qrb__path_is_directory(path)))
-        return QRB_OK;
-    return qrb__fail_errno(ctx, errno, "make directory", path);
 }

@@ -22,6 +22,13 @@ bool qrb__path_exists(const char *path);
 /* Whether the directory has an entry of this name, of whatever type. */
 bool qrb__path_has(const char *directory, const char *name);
 
+/* Open the directory that a path is in, and give the path's last component.
+ * -1: errno says why. */
+int qrb__path_open_parent(char *path, const char **base_out);
+
+/* Whether the name in the directory stands for what is open as fd. */
+bool qrb__path_names(int directory, const char *name, int fd);
+
 /* "directory/name" in memory of the context, or NULL. */
 char *qrb__path_join(qrb_context *ctx, const char *directory, const char *name);
 
@@ -32,8 +39,5 @@ char *qrb__path_join(qrb_context *ctx, const char *directory, const char *name);
  * Returns QRB_OK; QRB_E_FORMAT (not plain, or a link out); QRB_E_IO. */
 qrb_status qrb__path_open_in(qrb_context *ctx, const char *directory,
                              const char *name, int *fd_out);
-
-/* Make a directory; one that is there already is fine. */
-qrb_status qrb__path_make_directory(qrb_context *ctx, const char *path);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "io/model_directory.h"
 #include "io/path.h"
 #include "io/source.h"
 #include "io/utf8.h"
@@ -252,7 +253,7 @@ qrb_status qrb_tokenizer_open_path(qrb_context *ctx, const char *path,
     if (path == NULL)
         return qrb__fail(ctx, QRB_E_INVALID_ARG, "path is NULL");
     if (qrb__path_is_directory(path)) {
-        status = qrb__source_open_in(ctx, path, "tokenizer.json", &source);
+        status = qrb__source_open_in(ctx, path, QRB__TOKENIZER_FILE, &source);
     } else {
         status = qrb__source_open_path(ctx, path, &source);
         if (status == QRB_OK)

@@ -65,46 +65,27 @@ static qrb_status resolve_target(struct qrb__writer *writer, const char *path)
 
 static qrb_status open_directory(struct qrb__writer *writer)
 {
-    char *slash = strrchr(writer->path, '/');
-    const char *directory = ".";
     size_t size;
 
-    writer->base = slash == NULL ? writer->path : slash + 1;
+    writer->directory = qrb__path_open_parent(writer->path, &writer->base);
+    if (writer->directory < 0)
+        return qrb__fail_errno(writer->ctx, errno, "open directory of",
+                               writer->path);
     if (*writer->base == '\0')
         return qrb__fail(writer->ctx, QRB_E_IO,
                          "cannot write %s: it names no file", writer->path);
-    if (slash == writer->path)
-        directory = "/";
-    else if (slash != NULL)
-        directory = writer->path;
-
     size = strlen(writer->base) + sizeof "..qrb-part";
     writer->partial = qrb__alloc_array(writer->ctx, size, 1);
     if (writer->partial == NULL)
         return qrb__fail(writer->ctx, QRB_E_NO_MEMORY, "temporary name of %s",
                          writer->path);
     snprintf(writer->partial, size, ".%s.qrb-part", writer->base);
-
-    if (slash != NULL && slash != writer->path)
-        *slash = '\0';
-    writer->directory = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (writer->directory < 0)
-        return qrb__fail_errno(writer->ctx, errno, "open directory", directory);
-    if (slash != NULL)
-        *slash = '/';
     return QRB_OK;
 }
 
-/* Whether the descriptor is still what the temporary name stands for. */
 static bool is_current(const struct qrb__writer *writer, int fd)
 {
-    struct stat held;
-    struct stat named;
-
-    return fstat(fd, &held) == 0 &&
-           fstatat(writer->directory, writer->partial, &named,
-                   AT_SYMLINK_NOFOLLOW) == 0 &&
-           held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+    return qrb__path_names(writer->directory, writer->partial, fd);
 }
 
 /* Remove a temporary file that nobody holds a lock on.  False: it is in use,
