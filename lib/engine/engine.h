@@ -51,6 +51,22 @@ struct qrb__engine_batch {
     qrb_pass *pass; /* NULL: no taps */
 };
 
+/* The parts of a pass, as a watch is told of them. */
+enum qrb__phase {
+    QRB__PHASE_FORWARD,
+    QRB__PHASE_BACKWARD,
+    QRB__PHASE_WEIGHTS, /* sums over rows, after the backward pass */
+    QRB__PHASES
+};
+
+/* Told when an op begins and ends on a block of rows, on the thread that does
+ * it, or as a whole, which may be the work of all threads. */
+struct qrb__watch {
+    void (*fn)(const struct qrb__op *op, uint32_t phase, bool begins,
+               void *user); /* NULL: nobody */
+    void *user;
+};
+
 struct qrb__engine {
     qrb_context *ctx;
     qrb_model *model;
@@ -78,6 +94,7 @@ struct qrb__engine {
     unsigned char *tapped; /* [ops]: what was tapped on the way forward */
 
     struct qrb__engine_batch batch;
+    struct qrb__watch watch; /* of benches */
 };
 
 /* Bytes of an element. */

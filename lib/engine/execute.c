@@ -24,6 +24,18 @@ struct chain {
     REAL(qrb__rows_fn) fn; /* NULL: what the families offer */
 };
 
+static void watch(const struct qrb__engine *engine, const struct qrb__op *op,
+                  uint32_t phase, bool begins)
+{
+    if (engine->watch.fn != NULL)
+        engine->watch.fn(op, phase, begins, engine->watch.user);
+}
+
+static uint32_t phase_of(bool backward)
+{
+    return backward ? QRB__PHASE_BACKWARD : QRB__PHASE_FORWARD;
+}
+
 static void run_block(size_t task, size_t worker, void *arg)
 {
     const struct chain *chain = arg;
@@ -42,8 +54,13 @@ static void run_block(size_t task, size_t worker, void *arg)
         if (fn == NULL)
             fn = chain->backward ? family->backward_rows
                                  : family->forward_rows;
-        if (fn != NULL)
-            fn(chain->engine, op, &block);
+        if (fn == NULL)
+            continue;
+        if (chain->fn == NULL)
+            watch(chain->engine, op, phase_of(chain->backward), true);
+        fn(chain->engine, op, &block);
+        if (chain->fn == NULL)
+            watch(chain->engine, op, phase_of(chain->backward), false);
     }
 }
 
@@ -88,12 +105,22 @@ static qrb_status run_segment(struct qrb__engine *engine,
         whole = !taps      ? NULL
                 : backward ? family->backward_tapped
                            : family->forward_tapped;
-    if (whole != NULL)
-        return whole(engine, ops);
+    if (whole != NULL) {
+        qrb_status status;
+
+        watch(engine, ops, phase_of(backward), true);
+        status = whole(engine, ops);
+        watch(engine, ops, phase_of(backward), false);
+        return status;
+    }
     run_chain(&chain);
-    for (size_t i = segment->count; backward && i-- > 0;)
-        if (families[ops[i].kind]->weights != NULL)
-            families[ops[i].kind]->weights(engine, &ops[i]);
+    for (size_t i = segment->count; backward && i-- > 0;) {
+        if (families[ops[i].kind]->weights == NULL)
+            continue;
+        watch(engine, &ops[i], QRB__PHASE_WEIGHTS, true);
+        families[ops[i].kind]->weights(engine, &ops[i]);
+        watch(engine, &ops[i], QRB__PHASE_WEIGHTS, false);
+    }
     return QRB_OK;
 }
 
