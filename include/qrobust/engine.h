@@ -211,7 +211,7 @@ QRB_API qrb_status qrb_engine_logits(qrb_model *model, const int32_t *tokens,
  * @param training 1: with what backward needs; 0: forward only
  * @return QRB_OK; QRB_E_INVALID_ARG (NULL, training above 1); QRB_E_STATE (the
  *         model is a host's, or training without gradients); QRB_E_SHAPE (the
- *         batch is too large); QRB_E_NO_MEMORY
+ *         batch is too large); QRB_E_NO_MEMORY; QRB_E_REENTRANT
  */
 QRB_API qrb_status qrb_engine_memory(const qrb_model *model, size_t sequences,
                                      size_t length, uint32_t training,

@@ -182,7 +182,7 @@ QRB_API qrb_status qrb_anchor_set_from(qrb_noise *anchor,
  *
  * @param out untouched on failure
  * @return QRB_OK; QRB_E_INVALID_ARG (NULL, no anchor); QRB_E_STATE (not bound,
- *         or without weights)
+ *         or without weights); QRB_E_REENTRANT
  */
 QRB_API qrb_status qrb_anchor_distance(const qrb_noise *anchor, double *out);
 
@@ -192,7 +192,7 @@ QRB_API qrb_status qrb_anchor_distance(const qrb_noise *anchor, double *out);
  *
  * @param out untouched on failure
  * @return QRB_OK; QRB_E_INVALID_ARG (NULL, no anchor); QRB_E_STATE (not bound,
- *         or without weights)
+ *         or without weights); QRB_E_REENTRANT
  */
 QRB_API qrb_status qrb_anchor_loss(const qrb_noise *anchor, double *out);
 

@@ -1,4 +1,5 @@
-/* Typed, strided views of memory that a host owns, and owned buffers. */
+/* Typed, strided views of memory that a host owns, and owned buffers.  All of
+ * this may be called from inside a callback: taps are handed tensors. */
 #ifndef QROBUST_TENSOR_H
 #define QROBUST_TENSOR_H
 

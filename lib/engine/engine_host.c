@@ -184,6 +184,9 @@ qrb_status qrb_engine_memory(const qrb_model *model, size_t sequences,
 
     if (model == NULL || bytes_out == NULL)
         return QRB_E_INVALID_ARG;
+    status = qrb__not_in_callback(model->ctx, __func__);
+    if (status != QRB_OK)
+        return status;
     status = qrb__engine_find(model, &engine);
     if (status != QRB_OK)
         return status;

@@ -243,7 +243,9 @@ qrb_status qrb_anchor_snapshot(qrb_noise *noise)
 }
 
 /* What the getters share. */
-static qrb_status measure_now(const qrb_noise *noise, const double *out,
+/* On behalf of a public function. */
+static qrb_status measure_now(const qrb_noise *noise, const char *function,
+                              const double *out,
                               struct qrb__anchor_measure *now)
 {
     const struct qrb__anchor *anchor = (const struct qrb__anchor *)noise;
@@ -251,6 +253,9 @@ static qrb_status measure_now(const qrb_noise *noise, const double *out,
 
     if (noise == NULL)
         return QRB_E_INVALID_ARG;
+    status = qrb__not_in_callback(noise->ctx, function);
+    if (status != QRB_OK)
+        return status;
     if (out == NULL)
         return qrb__fail(noise->ctx, QRB_E_INVALID_ARG, "out is NULL");
     status = qrb__anchor_check(noise);
@@ -264,7 +269,7 @@ static qrb_status measure_now(const qrb_noise *noise, const double *out,
 qrb_status qrb_anchor_distance(const qrb_noise *noise, double *out)
 {
     struct qrb__anchor_measure now;
-    const qrb_status status = measure_now(noise, out, &now);
+    const qrb_status status = measure_now(noise, __func__, out, &now);
 
     if (status == QRB_OK)
         *out = now.distance;
@@ -274,7 +279,7 @@ qrb_status qrb_anchor_distance(const qrb_noise *noise, double *out)
 qrb_status qrb_anchor_loss(const qrb_noise *noise, double *out)
 {
     struct qrb__anchor_measure now;
-    const qrb_status status = measure_now(noise, out, &now);
+    const qrb_status status = measure_now(noise, __func__, out, &now);
 
     if (status == QRB_OK)
         *out = now.loss;
