@@ -39,6 +39,34 @@ static inline void failing_free(void *memory, void *user)
     free(memory);
 }
 
+/* Bytes that are given out now, and the most that ever were; calls come from
+ * one thread at a time. */
+struct counting_allocator {
+    size_t live;
+    size_t most;
+};
+
+static inline void *counting_alloc(size_t count, size_t size, void *user)
+{
+    struct counting_allocator *bytes = user;
+    size_t *block = malloc(count * size + 16);
+
+    ck_assert_ptr_nonnull(block);
+    *block = count * size;
+    bytes->live += count * size;
+    bytes->most = bytes->live > bytes->most ? bytes->live : bytes->most;
+    return (char *)block + 16;
+}
+
+static inline void counting_free(void *memory, void *user)
+{
+    struct counting_allocator *bytes = user;
+    size_t *block = (size_t *)(void *)((char *)memory - 16);
+
+    bytes->live -= *block;
+    free(block);
+}
+
 static inline qrb_context *make_context(struct failing_allocator *allocator)
 {
     qrb_context_options options = QRB_CONTEXT_OPTIONS_INIT;

@@ -1,4 +1,6 @@
 /* The engine's contracts: precision, threads, shapes of batches, memory. */
+#include <qrobust/train.h>
+
 #include "engine_model.h"
 
 static bool same_gradients(const qrb_model *a, const qrb_model *b)
@@ -249,32 +251,10 @@ START_TEST(nothing_is_allocated_after_the_first_step)
 }
 END_TEST
 
-/* Bytes that are given out now. */
-static size_t bytes_live;
-
-static void *counting_alloc(size_t count, size_t size, void *user)
-{
-    size_t *block = malloc(count * size + 16);
-
-    (void)user;
-    ck_assert_ptr_nonnull(block);
-    *block = count * size;
-    bytes_live += count * size;
-    return (char *)block + 16;
-}
-
-static void counting_free(void *memory, void *user)
-{
-    size_t *block = (size_t *)(void *)((char *)memory - 16);
-
-    (void)user;
-    bytes_live -= *block;
-    free(block);
-}
-
 START_TEST(memory_is_what_was_announced)
 {
     qrb_context_options options = QRB_CONTEXT_OPTIONS_INIT;
+    struct counting_allocator bytes = { 0, 0 };
     qrb_engine_config config = config_of(&variants[_i / 4]);
     qrb_engine_options how = QRB_ENGINE_OPTIONS_INIT;
     const bool training = _i % 2;
@@ -293,8 +273,9 @@ START_TEST(memory_is_what_was_announced)
     options.threads = 2;
     options.alloc = counting_alloc;
     options.release = counting_free;
+    options.alloc_user = &bytes;
     ck_assert_int_eq(qrb_context_create(&options, &ctx), QRB_OK);
-    before = bytes_live;
+    before = bytes.live;
     ASSERT_OK(ctx, qrb_engine_create(ctx, &config, &how, &model));
     fill_batch(&batch, 3, 101, config.vocab);
     ASSERT_OK(ctx, qrb_engine_memory(model, 3, 100, training, &announced));
@@ -302,8 +283,64 @@ START_TEST(memory_is_what_was_announced)
         loss_and_gradients(model, &batch, 1.0);
     else
         loss_of(model, &batch);
-    ck_assert_double_eq_tol((double)announced / (double)(bytes_live - before),
+    ck_assert_double_eq_tol((double)announced / (double)(bytes.live - before),
                             1.0, 0.02);
+    qrb_model_destroy(model);
+    qrb_context_destroy(ctx);
+}
+END_TEST
+
+/* Weights, gradients, moments and the arena, from the first allocation of the
+ * model to the last of the step, at shapes where each of them is the largest.
+ * { dim, layers, hidden, vocab, sequences, length } */
+START_TEST(a_training_step_holds_what_was_announced)
+{
+    static const size_t shapes[][6] = {
+        { 64, 5, 172, 512, 3, 128 },  { 64, 1, 64, 8000, 1, 16 },
+        { 128, 2, 344, 1024, 3, 64 }, { 96, 3, 256, 64, 3, 149 },
+        { 256, 2, 704, 300, 1, 8 },
+    };
+    const size_t *shape = shapes[_i / 4];
+    qrb_context_options options = QRB_CONTEXT_OPTIONS_INIT;
+    struct counting_allocator bytes = { 0, 0 };
+    qrb_engine_config config = QRB_ENGINE_CONFIG_INIT;
+    qrb_optimizer_options how = QRB_OPTIMIZER_OPTIONS_INIT;
+    qrb_optimizer *optimizer = NULL;
+    qrb_context *ctx = NULL;
+    qrb_model *model = NULL;
+    struct test_batch batch;
+    uint64_t engine = 0;
+    uint64_t moments = 0;
+    size_t before;
+
+    config.dim = shape[0];
+    config.layers = shape[1];
+    config.heads = 4;
+    config.kv_heads = 2;
+    config.hidden = shape[2];
+    config.vocab = shape[3];
+    config.context = shape[5];
+    how.kind = _i % 2 == 0 ? QRB_ADAMW : QRB_SGD;
+    options.threads = _i % 4 < 2 ? 1 : 3;
+    options.alloc = counting_alloc;
+    options.release = counting_free;
+    options.alloc_user = &bytes;
+    ck_assert_int_eq(qrb_context_create(&options, &ctx), QRB_OK);
+    before = bytes.live;
+    ASSERT_OK(ctx, qrb_engine_create(ctx, &config, NULL, &model));
+    ASSERT_OK(ctx, qrb_engine_memory(model, shape[4], shape[5], 1, &engine));
+    ASSERT_OK(ctx, qrb_optimizer_memory(model, &how, &moments));
+    bytes.most = bytes.live;
+    ASSERT_OK(ctx, qrb_optimizer_create(model, &how, &optimizer));
+    fill_batch(&batch, shape[4], shape[5] + 1, config.vocab);
+    for (int step = 0; step < 2; step++) {
+        loss_and_gradients(model, &batch, 1.0);
+        ASSERT_OK(ctx, qrb_optimizer_step(optimizer, 1e-4, NULL));
+    }
+    ck_assert_double_eq_tol((double)(engine + moments) /
+                                (double)(bytes.most - before),
+                            1.0, 0.02);
+    qrb_optimizer_destroy(optimizer);
     qrb_model_destroy(model);
     qrb_context_destroy(ctx);
 }
@@ -663,6 +700,8 @@ int main(void)
     tcase_add_test(contract, nothing_is_allocated_after_the_first_step);
     tcase_add_loop_test(contract, memory_is_what_was_announced, 0,
                         4 * VARIANTS);
+    tcase_add_loop_test(contract, a_training_step_holds_what_was_announced, 0,
+                        5 * 4);
     tcase_add_test(contract, batches_that_make_no_sense_are_refused);
     tcase_add_test(contract, rows_that_the_batch_does_not_score_are_refused);
     tcase_add_test(contract, a_model_without_gradients_does_not_train);

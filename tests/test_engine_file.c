@@ -297,53 +297,42 @@ START_TEST(mapped_weights_can_be_written_to)
 }
 END_TEST
 
-/* Bytes that a context gives out. */
-static size_t bytes_live;
-
-static void *counting_alloc(size_t count, size_t size, void *user)
-{
-    size_t *block = malloc(count * size + 16);
-
-    (void)user;
-    ck_assert_ptr_nonnull(block);
-    *block = count * size;
-    bytes_live += count * size;
-    return (char *)block + 16;
-}
-
-static void counting_free(void *memory, void *user)
-{
-    size_t *block = (size_t *)(void *)((char *)memory - 16);
-
-    (void)user;
-    bytes_live -= *block;
-    free(block);
-}
-
 START_TEST(a_model_that_does_not_train_holds_no_second_copy)
 {
     qrb_engine_config config = config_of(&variants[0]);
     qrb_context_options options = QRB_CONTEXT_OPTIONS_INIT;
+    struct counting_allocator bytes = { 0, 0 };
     const size_t weights = 20000 * 64 * sizeof(float);
+    struct test_batch batch;
+    uint64_t announced = 0;
     qrb_context *ctx = NULL;
     char directory[64];
     qrb_model *model;
+    size_t before;
 
     config.vocab = 20000;
     config.dim = 64;
     make_directory(directory);
     options.alloc = counting_alloc;
     options.release = counting_free;
+    options.alloc_user = &bytes;
     ck_assert_int_eq(qrb_context_create(&options, &ctx), QRB_OK);
     model = make_model(ctx, &config, QRB_F32);
-    ck_assert_uint_gt(bytes_live, 2 * weights);
+    ck_assert_uint_gt(bytes.live, 2 * weights);
     ASSERT_OK(ctx, qrb_engine_save(model, directory, NULL, 0));
     qrb_model_destroy(model);
+    before = bytes.live;
     model = open_as(ctx, directory, QRB_F32, 0);
-    ck_assert_uint_lt(bytes_live, weights / 4);
+    ck_assert_uint_lt(bytes.live, weights / 4);
+    ASSERT_OK(ctx, qrb_engine_memory(model, 1, 128, 0, &announced));
+    fill_batch(&batch, 1, 129, config.vocab);
+    loss_of(model, &batch);
+    loss_of(model, &batch);
+    ck_assert_double_eq_tol((double)announced / (double)(bytes.most - before),
+                            1.0, 0.02);
     qrb_model_destroy(model);
     model = open_as(ctx, directory, QRB_F64, 0); /* needs conversion */
-    ck_assert_uint_gt(bytes_live, 2 * weights);
+    ck_assert_uint_gt(bytes.live, 2 * weights);
     qrb_model_destroy(model);
     remove_directory(directory);
     qrb_context_destroy(ctx);

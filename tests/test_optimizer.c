@@ -553,12 +553,16 @@ END_TEST
                      qrb_optimizer_create(host.model, &options, &optimizer),   \
                      QRB_E_INVALID_ARG, words);                                \
         ck_assert_ptr_null(optimizer);                                         \
+        ASSERT_FAILS(host.ctx,                                                 \
+                     qrb_optimizer_memory(host.model, &options, &bytes),       \
+                     QRB_E_INVALID_ARG, words);                                \
     } while (0)
 
 START_TEST(options_that_make_no_sense_are_refused)
 {
     qrb_optimizer *optimizer = NULL;
     struct host host;
+    uint64_t bytes;
 
     open_host(&host, 1);
     add(&host, QRB_F32, QRB_ROLE_Q, 1, 1, 0);
@@ -579,6 +583,10 @@ START_TEST(options_that_make_no_sense_are_refused)
                      QRB_E_INVALID_ARG);
     ck_assert_int_eq(qrb_optimizer_create(host.model, NULL, NULL),
                      QRB_E_INVALID_ARG);
+    ck_assert_int_eq(qrb_optimizer_memory(NULL, NULL, &bytes),
+                     QRB_E_INVALID_ARG);
+    ck_assert_int_eq(qrb_optimizer_memory(host.model, NULL, NULL),
+                     QRB_E_INVALID_ARG);
     optimizer = make_optimizer(&host, NULL);
     ck_assert_int_eq(qrb_optimizer_step(NULL, 0.1, NULL), QRB_E_INVALID_ARG);
     ASSERT_FAILS(host.ctx, qrb_optimizer_step(optimizer, -0.1, NULL),
@@ -595,8 +603,11 @@ START_TEST(model_without_gradients_is_refused)
 {
     qrb_optimizer *optimizer = NULL;
     struct host host;
+    uint64_t bytes;
 
     open_host(&host, 1);
+    ASSERT_FAILS(host.ctx, qrb_optimizer_memory(host.model, NULL, &bytes),
+                 QRB_E_STATE, "none of the 0 parameters");
     ASSERT_FAILS(host.ctx, qrb_optimizer_create(host.model, NULL, &optimizer),
                  QRB_E_STATE, "none of the 0 parameters");
     add(&host, QRB_F32, QRB_ROLE_Q, 1, 1, QRB_PARAM_FROZEN);

@@ -47,6 +47,19 @@ QRB_API qrb_status qrb_optimizer_create(qrb_model *model,
                                         const qrb_optimizer_options *options,
                                         qrb_optimizer **out);
 
+/**
+ * Bytes that an optimizer of this model will hold, before it is made: the
+ * moments of what is trained, and a few words for each block of it.  With
+ * qrb_engine_memory() that is the whole of a training step.
+ *
+ * @param options as of qrb_optimizer_create()
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, or an option out of its range);
+ *         QRB_E_STATE (no parameter can be trained); QRB_E_REENTRANT
+ */
+QRB_API qrb_status qrb_optimizer_memory(const qrb_model *model,
+                                        const qrb_optimizer_options *options,
+                                        uint64_t *bytes_out);
+
 /** Release it before its model; NULL is fine. */
 QRB_API void qrb_optimizer_destroy(qrb_optimizer *optimizer);
 

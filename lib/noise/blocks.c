@@ -6,6 +6,18 @@
 
 #include "tensor/run.h"
 
+size_t qrb__blocks_of(size_t elements)
+{
+    return elements / QRB__BLOCK + (elements % QRB__BLOCK != 0);
+}
+
+uint64_t qrb__blocks_bytes(size_t parameters, uint64_t blocks)
+{
+    const struct qrb__blocks *of = NULL;
+
+    return (parameters + 1) * sizeof *of->first + blocks * sizeof *of->sums;
+}
+
 qrb_status qrb__blocks_make(qrb_context *ctx,
                             struct qrb__parameter *const *parameters,
                             size_t count, struct qrb__blocks *out)
@@ -18,8 +30,7 @@ qrb_status qrb__blocks_make(qrb_context *ctx,
     for (size_t i = 0; i < count; i++) {
         const size_t n = qrb__view_elements(&parameters[i]->weight);
 
-        blocks.first[i + 1] =
-            blocks.first[i] + n / QRB__BLOCK + (n % QRB__BLOCK != 0);
+        blocks.first[i + 1] = blocks.first[i] + qrb__blocks_of(n);
     }
     blocks.sums =
         qrb__alloc_array(ctx, blocks.first[count], sizeof *blocks.sums);

@@ -33,6 +33,10 @@ union qrb__chunk {
 qrb_status qrb__blocks_make(qrb_context *ctx,
                             struct qrb__parameter *const *parameters,
                             size_t count, struct qrb__blocks *out);
+/* How many a parameter of so many elements is cut into, and the bytes that
+ * blocks of so many parameters hold. */
+size_t qrb__blocks_of(size_t elements);
+uint64_t qrb__blocks_bytes(size_t parameters, uint64_t blocks);
 void qrb__blocks_free(qrb_context *ctx, struct qrb__blocks *blocks);
 
 size_t qrb__blocks_total(const struct qrb__blocks *blocks);

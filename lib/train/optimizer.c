@@ -75,19 +75,28 @@ no_memory:
                      parameter->name);
 }
 
+static qrb_status count_trained(const qrb_model *model, size_t *out)
+{
+    *out = 0;
+    for (size_t i = 0; i < model->count; i++)
+        *out += is_trained(model->parameters[i]);
+    if (*out == 0)
+        return qrb__fail(model->ctx, QRB_E_STATE,
+                         "optimizer: none of the %zu parameters has a "
+                         "gradient and is not frozen",
+                         model->count);
+    return QRB_OK;
+}
+
 static qrb_status collect_parameters(qrb_optimizer *optimizer)
 {
     qrb_context *ctx = optimizer->ctx;
     const qrb_model *model = optimizer->model;
-    size_t trained = 0;
+    size_t trained;
+    const qrb_status counted = count_trained(model, &trained);
 
-    for (size_t i = 0; i < model->count; i++)
-        trained += is_trained(model->parameters[i]);
-    if (trained == 0)
-        return qrb__fail(ctx, QRB_E_STATE,
-                         "optimizer: none of the %zu parameters has a "
-                         "gradient and is not frozen",
-                         model->count);
+    if (counted != QRB_OK)
+        return counted;
     optimizer->parameters =
         qrb__alloc_array(ctx, trained, sizeof *optimizer->parameters);
     optimizer->moments =
@@ -109,11 +118,58 @@ static qrb_status collect_parameters(qrb_optimizer *optimizer)
                             &optimizer->blocks);
 }
 
+static qrb_status take_options(qrb_context *ctx,
+                               const qrb_optimizer_options *options,
+                               qrb_optimizer_options *known)
+{
+    const qrb_optimizer_options defaults = QRB_OPTIMIZER_OPTIONS_INIT;
+    qrb_status status;
+
+    *known = defaults;
+    status = qrb__options_copy(ctx, options, sizeof defaults,
+                               "optimizer options", known);
+    return status == QRB_OK ? check_options(ctx, known) : status;
+}
+
+qrb_status qrb_optimizer_memory(const qrb_model *model,
+                                const qrb_optimizer_options *options,
+                                uint64_t *bytes_out)
+{
+    qrb_optimizer_options known;
+    uint64_t blocks = 0;
+    uint64_t moments = 0;
+    size_t trained;
+    qrb_status status;
+
+    if (model == NULL || bytes_out == NULL)
+        return QRB_E_INVALID_ARG;
+    status = qrb__not_in_callback(model->ctx, __func__);
+    if (status == QRB_OK)
+        status = take_options(model->ctx, options, &known);
+    if (status == QRB_OK)
+        status = count_trained(model, &trained);
+    if (status != QRB_OK)
+        return status;
+    for (size_t i = 0; i < model->count; i++) {
+        const struct qrb__view *weight = &model->parameters[i]->weight;
+
+        if (!is_trained(model->parameters[i]))
+            continue;
+        blocks += qrb__blocks_of(qrb__view_elements(weight));
+        moments += qrb__view_elements(weight) * qrb_dtype_size(weight->dtype);
+    }
+    *bytes_out = sizeof(qrb_optimizer) +
+                 trained * (sizeof(struct qrb__parameter *) +
+                            sizeof(struct qrb__moments)) +
+                 qrb__blocks_bytes(trained, blocks) +
+                 (known.kind == QRB_ADAMW ? 2 : 1) * moments;
+    return QRB_OK;
+}
+
 qrb_status qrb_optimizer_create(qrb_model *model,
                                 const qrb_optimizer_options *options,
                                 qrb_optimizer **out)
 {
-    const qrb_optimizer_options defaults = QRB_OPTIMIZER_OPTIONS_INIT;
     qrb_optimizer *optimizer = NULL;
     qrb_context *ctx;
     qrb_status status;
@@ -135,12 +191,7 @@ qrb_status qrb_optimizer_create(qrb_model *model,
     }
     optimizer->ctx = ctx;
     optimizer->model = model;
-    optimizer->options = defaults;
-    status = qrb__options_copy(ctx, options, sizeof defaults,
-                               "optimizer options", &optimizer->options);
-    if (status != QRB_OK)
-        goto out;
-    status = check_options(ctx, &optimizer->options);
+    status = take_options(ctx, options, &optimizer->options);
     if (status != QRB_OK)
         goto out;
     status = collect_parameters(optimizer);
