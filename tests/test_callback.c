@@ -281,10 +281,12 @@ static void try_training(void)
     qrb_train_result trained = { .struct_size = sizeof trained };
     const size_t length = 8;
     qrb_optimizer *optimizer;
+    uint64_t bytes;
     qrb_trainer *trainer;
     uint64_t resumed;
     double value;
 
+    REFUSED(qrb_optimizer_memory(w.model, NULL, &bytes));
     REFUSED(qrb_optimizer_create(w.model, NULL, &optimizer));
     REFUSED(qrb_optimizer_step(w.optimizer, 0.1, &value));
     REFUSED(qrb_trainer_create(w.model, w.dataset, NULL, &trainer));
