@@ -97,6 +97,7 @@ static const char *const allowed[] = {
     "qrb_safetensors_find",
     "qrb_safetensors_metadata",
     "qrb_safetensors_name",
+    "qrb_sha256_hex",
     "qrb_snapshot_destroy",
     "qrb_status_name",
     "qrb_step_begin",

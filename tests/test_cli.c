@@ -1,6 +1,7 @@
 /* The program: exit statuses, messages, the keys of its JSON, and the same
  * bits with any number of threads. */
 #include <jansson.h>
+#include <qrobust/source.h>
 
 #include "cli_frame.h"
 
@@ -240,13 +241,95 @@ START_TEST(a_repair_without_a_clean_anchor_says_so_and_reports_null)
 }
 END_TEST
 
+/* A value of a model's metadata, for the moment; "" where there is none. */
+static const char *metadata_of(const char *model, const char *key)
+{
+    static char value[1200];
+    qrb_context *ctx = make_context(NULL);
+    qrb_safetensors *file = NULL;
+    const char *found;
+
+    ASSERT_OK(ctx,
+              qrb_safetensors_open_directory(ctx, frame_path(model), &file));
+    found = qrb_safetensors_metadata(file, key);
+    snprintf(value, sizeof value, "%s", found != NULL ? found : "");
+    qrb_safetensors_close(file);
+    qrb_context_destroy(ctx);
+    return value;
+}
+
+static void digest_of(const char *name, char *digest)
+{
+    size_t size;
+    char *bytes = get_file(frame_path(name), &size);
+
+    ck_assert_int_eq(qrb_sha256_hex(bytes, size, digest), QRB_OK);
+    free(bytes);
+}
+
+/* Options are those in force, without paths and without what changes no bit;
+ * texts are all that ever made the model. */
+START_TEST(a_model_tells_what_made_it)
+{
+    char texts[2 * 65];
+
+    digest_of("text.txt", texts);
+    digest_of("test.txt", texts + 65);
+    ck_assert_int_eq(
+        frame_run("train @/one --from @/model --text @/text.txt --steps 2 "
+                  "--lr 0.0003 --seed 9 --threads 1 --checkpoint-every 1"),
+        OK);
+    ck_assert_str_eq(metadata_of("one", "qrobust_command"), "train");
+    ck_assert_str_eq(metadata_of("one", "qrobust_seed"), "9");
+    ck_assert_str_eq(metadata_of("one", "qrobust_options"),
+                     "--steps 2 --batch 4 --context 128 --lr 0.0003 "
+                     "--warmup 10 --weight-decay 0.01");
+    ck_assert_str_eq(metadata_of("one", "qrobust_text"), texts);
+    ck_assert_int_eq(
+        frame_run("attack @/one @/two --text @/test.txt --sigma 0.125"), OK);
+    ck_assert_str_eq(metadata_of("two", "qrobust_options"), "--sigma 0.125");
+    texts[64] = ' ';
+    ck_assert_str_eq(metadata_of("two", "qrobust_text"), texts);
+    ck_assert_int_eq(
+        frame_run("repair @/two @/three --text @/text.txt --steps 1"), OK);
+    ck_assert_ptr_nonnull(
+        strstr(metadata_of("three", "qrobust_options"), "--steps 1 --lr 0.0002 "
+                                                        "--anchor-strength "));
+    ck_assert_str_eq(metadata_of("three", "qrobust_text"), texts);
+    ck_assert_int_eq(frame_run("convert @/three @/four"), OK);
+    ck_assert_str_eq(metadata_of("four", "qrobust_options"), "");
+    ck_assert_str_eq(metadata_of("four", "qrobust_text"), texts);
+}
+END_TEST
+
+START_TEST(measuring_on_a_text_that_made_the_model_is_flagged)
+{
+    static const char *const made[] = {
+        "train @/made --from @/model --text @/text.txt --steps 1",
+        "attack @/model @/made --text @/text.txt --sigma 0.1",
+        "repair @/model @/made --text @/text.txt --steps 1",
+    };
+
+    ck_assert_int_eq(frame_run(made[_i]), OK);
+    ck_assert_int_eq(frame_run("eval @/made --text @/text.txt"), OK);
+    ck_assert_ptr_nonnull(strstr(frame_err, "trained or calibrated on"));
+    ck_assert_int_eq(frame_run("eval @/made --text @/test.txt"), OK);
+    ck_assert_ptr_null(strstr(frame_err, "trained or calibrated on"));
+    ck_assert_int_eq(frame_run("repair @/made @/mended --text @/test.txt "
+                               "--test @/text.txt --steps 1 "
+                               "--precision fp32"),
+                     OK);
+    ck_assert_ptr_nonnull(strstr(frame_err, "trained or calibrated on"));
+}
+END_TEST
+
 START_TEST(measuring_on_the_training_text_is_flagged)
 {
     ck_assert_int_eq(frame_run("repair @/model @/mended --text @/text.txt "
                                "--test @/text.txt --steps 1 "
                                "--precision fp32"),
                      OK);
-    ck_assert_ptr_nonnull(strstr(frame_err, "the same text"));
+    ck_assert_ptr_nonnull(strstr(frame_err, "trained or calibrated on"));
 }
 END_TEST
 
@@ -401,6 +484,9 @@ int main(void)
     tcase_add_test(cases,
                    a_repair_without_a_clean_anchor_says_so_and_reports_null);
     tcase_add_test(cases, measuring_on_the_training_text_is_flagged);
+    tcase_add_test(cases, a_model_tells_what_made_it);
+    tcase_add_loop_test(
+        cases, measuring_on_a_text_that_made_the_model_is_flagged, 0, 3);
     tcase_add_loop_test(cases,
                         a_checkpoint_is_resumed_from_its_own_model_alone, 0, 2);
     tcase_add_loop_test(cases, the_bits_do_not_depend_on_the_number_of_threads,

@@ -39,6 +39,11 @@ START_TEST(digests_are_those_of_the_standard)
 {
     char text[QRB__SHA256_TEXT];
 
+    ck_assert_int_eq(qrb_sha256_hex(NULL, 0, text), QRB_OK);
+    ck_assert_str_eq(text, "e3b0c44298fc1c149afbf4c8996fb924"
+                           "27ae41e4649b934ca495991b7852b855");
+    ck_assert_int_eq(qrb_sha256_hex(NULL, 1, text), QRB_E_INVALID_ARG);
+    ck_assert_int_eq(qrb_sha256_hex("", 0, NULL), QRB_E_INVALID_ARG);
     qrb__sha256_text("abc", 3, text);
     ck_assert_str_eq(text, "ba7816bf8f01cfea414140de5dae2223"
                            "b00361a396177a9cb410ff61f20015ad");

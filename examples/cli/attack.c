@@ -56,7 +56,7 @@ static int run_attack(struct cli *cli, const char *in, const char *out,
     qrb_attack_options options = QRB_ATTACK_OPTIONS_INIT;
     qrb_calibrate_result r = { .struct_size = sizeof r };
     struct cli_model model = { .model = NULL };
-    struct cli_tokens text = { NULL, 0 };
+    struct cli_tokens text = { .ids = NULL };
     qrb_noise *attack = NULL;
     int status = cli_model_open(cli, in, a->tokenizer, false, &model);
 
@@ -80,6 +80,7 @@ static int run_attack(struct cli *cli, const char *in, const char *out,
         status = cli_library_error(cli, in);
         goto out;
     }
+    cli_model_note_text(&model, &text);
     status = cli_model_save(cli, &model, out);
     if (status != CLI_OK)
         goto out;
@@ -101,7 +102,7 @@ out:
 int cli_attack(struct cli *cli, const struct cli_command *command, int argc,
                char **argv)
 {
-    struct attack_arguments a = { .ratio = 1.2 };
+    struct attack_arguments a = { .ratio = 0.0 };
     const struct cli_option options[] = {
         { "ratio", "R", "perplexity ratio to reach, such as 1.2", CLI_REAL,
           &a.ratio, &a.ratio_given },

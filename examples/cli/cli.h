@@ -28,10 +28,13 @@ struct cli_progress {
     size_t width; /* of the line on the screen */
 };
 
+struct cli_option;
+
 struct cli {
     const struct cli_host *host;
     const char *program; /* "qrobust ", or "" where the command is all */
     const char *command; /* "eval" */
+    const struct cli_option *options; /* of the command, once it has parsed */
     qrb_context *ctx;
     struct cli_progress progress;
     /* The options that every command has. */
@@ -107,21 +110,19 @@ char *cli_read_text(struct cli *cli, const char *path, size_t *size_out);
 struct cli_tokens {
     int32_t *ids; /* release with qrb_free() */
     size_t count;
+    char digest[65]; /* SHA-256 of the file; "" of no text */
 };
 
 /* Tokens of a text file by the rule of whole documents. */
 int cli_tokenize(struct cli *cli, const qrb_tokenizer *tokenizer,
                  const char *path, struct cli_tokens *out);
-/* Say so when the same text is trained or calibrated on and measured on. */
-void cli_compare_texts(struct cli *cli, const char *trained,
-                       const char *measured);
-
 /* ---- model.c ------------------------------------------------------------ */
 
 struct cli_model {
     qrb_model *model;
     qrb_tokenizer *tokenizer; /* NULL where there is none */
     qrb_engine_config config;
+    char texts[16 * 65]; /* digests of those that made it, blanks between */
 };
 
 /* A safetensors directory, a llama2.c .bin, or a directory that holds one
@@ -136,6 +137,20 @@ void cli_model_close(struct cli_model *model);
 int cli_model_save(struct cli *cli, const struct cli_model *model,
                    const char *directory);
 uint64_t cli_model_parameters(const qrb_model *model);
+
+/* ---- provenance.c ------------------------------------------------------- */
+
+/* A text that the model is trained or calibrated on. */
+void cli_model_note_text(struct cli_model *model,
+                         const struct cli_tokens *text);
+/* Say so when what is measured on is among the texts that made a model. */
+void cli_flag_text(struct cli *cli, const char *texts,
+                   const struct cli_tokens *measured, const char *path);
+/* Those that the file of a model tells. */
+int cli_model_read_texts(struct cli *cli, const char *directory,
+                         struct cli_model *model);
+/* The options of the command as they are in force: "--steps 250 --lr 0.01". */
+int cli_describe_options(struct cli *cli, char *out, size_t size);
 
 /* ---- measure.c ---------------------------------------------------------- */
 

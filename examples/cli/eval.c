@@ -118,7 +118,7 @@ static int evaluate(struct cli *cli, const char *path,
     struct cli_model model = { .model = NULL };
     struct cli_model base = { .model = NULL };
     struct cli_precisions precisions = { .count = 0 };
-    struct cli_tokens text = { NULL, 0 };
+    struct cli_tokens text = { .ids = NULL };
     qrb_evaluate_options options;
     json_t *figures = NULL;
     int status = cli_precisions_parse(cli, a->precision, &precisions);
@@ -144,6 +144,7 @@ static int evaluate(struct cli *cli, const char *path,
         status = cli_tokenize(cli, model.tokenizer, a->text, &text);
     if (status != CLI_OK)
         goto out;
+    cli_flag_text(cli, model.texts, &text, a->text);
     figures = json_object();
     if (figures == NULL) {
         status = cli_error(cli, "no memory for the report");

@@ -12,6 +12,7 @@ enum { PATH_SIZE = 4096 };
 struct model_files {
     char model[PATH_SIZE];
     char tokenizer[PATH_SIZE]; /* "" where there is none */
+    bool safetensors;          /* whose metadata tells where it comes from */
 };
 
 static bool exists(const char *path)
@@ -93,7 +94,8 @@ static int find_files(struct cli *cli, const char *path, const char *tokenizer,
         join(out->tokenizer, path, "tokenizer.json");
         if (!exists(out->tokenizer))
             out->tokenizer[0] = '\0';
-        if (!exists(config))
+        out->safetensors = exists(config);
+        if (!out->safetensors)
             status = find_llama2c(cli, path, out);
     }
     if (tokenizer != NULL)
@@ -105,9 +107,8 @@ int cli_model_open(struct cli *cli, const char *path, const char *tokenizer,
                    bool trainable, struct cli_model *out)
 {
     qrb_engine_options options = QRB_ENGINE_OPTIONS_INIT;
-    const qrb_engine_config empty = QRB_ENGINE_CONFIG_INIT;
     struct model_files files;
-    struct cli_model opened = { NULL, NULL, empty };
+    struct cli_model opened = { .config = QRB_ENGINE_CONFIG_INIT };
     int status = find_files(cli, path, tokenizer, &files);
 
     if (status != CLI_OK)
@@ -118,6 +119,11 @@ int cli_model_open(struct cli *cli, const char *path, const char *tokenizer,
         qrb_engine_get_config(opened.model, &opened.config) != QRB_OK) {
         status = cli_library_error(cli, files.model);
         goto out;
+    }
+    if (files.safetensors) {
+        status = cli_model_read_texts(cli, files.model, &opened);
+        if (status != CLI_OK)
+            goto out;
     }
     if (files.tokenizer[0] != '\0' &&
         qrb_tokenizer_open_path(cli->ctx, files.tokenizer, &opened.tokenizer) !=
@@ -163,15 +169,21 @@ int cli_model_save(struct cli *cli, const struct cli_model *model,
                    const char *directory)
 {
     char seed[32];
+    char options[1024];
     const char *const metadata[] = { "format",          "pt",
                                      "qrobust_command", cli->command,
+                                     "qrobust_options", options,
                                      "qrobust_seed",    seed,
-                                     "qrobust_version", qrb_version_string() };
+                                     "qrobust_version", qrb_version_string(),
+                                     "qrobust_text",    model->texts };
+    const size_t pairs =
+        sizeof metadata / sizeof *metadata / 2 - (model->texts[0] == '\0');
 
+    if (cli_describe_options(cli, options, sizeof options) != CLI_OK)
+        return CLI_FAILED;
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)cli->seed);
-    if (qrb_engine_save_with_tokenizer(
-            model->model, model->tokenizer, directory, metadata,
-            sizeof metadata / sizeof *metadata / 2) != QRB_OK)
+    if (qrb_engine_save_with_tokenizer(model->model, model->tokenizer,
+                                       directory, metadata, pairs) != QRB_OK)
         return cli_library_error(cli, directory);
     return CLI_OK;
 }

@@ -166,6 +166,7 @@ int cli_parse(struct cli *cli, const struct cli_command *command,
     int found = 0;
     int status;
 
+    cli->options = options;
     common_options(cli, common);
     for (int i = 0; i < argc; i++) {
         if (only_positional || strncmp(argv[i], "--", 2) != 0) {

@@ -47,8 +47,9 @@ struct repair_recipe {
     qrb_dataset_options dataset;
 };
 
-/* The preset, cut to what the model's context allows at equal tokens. */
-static struct repair_recipe choose_recipe(const struct repair_arguments *a,
+/* The preset, cut to what the model's context allows at equal tokens; the
+ * arguments become what is in force. */
+static struct repair_recipe choose_recipe(struct repair_arguments *a,
                                           const struct cli_model *model,
                                           const char *checkpoint)
 {
@@ -68,6 +69,9 @@ static struct repair_recipe choose_recipe(const struct repair_arguments *a,
         recipe.trainer.lr = a->lr;
     if (a->strength_given)
         recipe.anchor.strength = a->strength;
+    a->steps = recipe.trainer.steps;
+    a->lr = recipe.trainer.lr;
+    a->strength = recipe.anchor.strength;
     recipe.trainer.checkpoint = checkpoint;
     recipe.trainer.checkpoint_every = a->every;
     if (recipe.dataset.context > longest) {
@@ -154,17 +158,19 @@ static int open_all(struct cli *cli, const char *in,
         status = cli_model_open(cli, a->anchor, NULL, false, &job->anchor);
     if (status == CLI_OK)
         status = cli_tokenize(cli, job->model.tokenizer, a->text, &job->text);
+    if (status == CLI_OK)
+        cli_model_note_text(&job->model, &job->text);
     if (status == CLI_OK && a->test != NULL) {
-        cli_compare_texts(cli, a->text, a->test);
         status = cli_tokenize(cli, job->model.tokenizer, a->test, &job->test);
+        cli_flag_text(cli, job->model.texts, &job->test, a->test);
     }
     if (status == CLI_OK)
         job->evaluate = cli_evaluate_defaults(&job->model);
     return status;
 }
 
-static int work(struct cli *cli, const char *out,
-                const struct repair_arguments *a, struct repair_job *job,
+static int work(struct cli *cli, const char *out, struct repair_arguments *a,
+                struct repair_job *job,
                 struct repair_figures *f, qrb_repair_result *r)
 {
     char checkpoint[PATH_SIZE];
@@ -205,9 +211,9 @@ static int work(struct cli *cli, const char *out,
 }
 
 static int run_repair(struct cli *cli, const char *in, const char *out,
-                      const struct repair_arguments *a)
+                      struct repair_arguments *a)
 {
-    struct repair_job job = { .test = { NULL, 0 } };
+    struct repair_job job = { .test = { .ids = NULL } };
     struct repair_figures figures = { { 0.0 }, { 0.0 }, { 0.0 } };
     qrb_repair_result result = { .struct_size = sizeof result };
     int status = open_all(cli, in, a, &job);

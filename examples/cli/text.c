@@ -49,6 +49,7 @@ int cli_tokenize(struct cli *cli, const qrb_tokenizer *tokenizer,
 
     if (text == NULL)
         return CLI_FAILED;
+    qrb_sha256_hex(text, size, out->digest);
     status = qrb_tokenizer_encode_document(tokenizer, text, size, &out->ids,
                                            &out->count);
     cli_free(cli, text);
@@ -58,32 +59,4 @@ int cli_tokenize(struct cli *cli, const qrb_tokenizer *tokenizer,
         return cli_error(cli, "%s: found %zu tokens, expected at least 2",
                          path, out->count);
     return CLI_OK;
-}
-
-void cli_compare_texts(struct cli *cli, const char *trained,
-                       const char *measured)
-{
-    struct stat a;
-    struct stat b;
-    FILE *one;
-    FILE *other;
-    bool same;
-    int c;
-
-    if (stat(trained, &a) != 0 || stat(measured, &b) != 0 ||
-        a.st_size != b.st_size)
-        return;
-    one = fopen(trained, "rb");
-    other = fopen(measured, "rb");
-    same = one != NULL && other != NULL;
-    while (same && (c = getc(one)) != EOF)
-        same = c == getc(other);
-    if (one != NULL)
-        fclose(one);
-    if (other != NULL)
-        fclose(other);
-    if (same)
-        cli_warning(cli, "%s and %s are the same text: what is measured on "
-                         "it says nothing about other text",
-                    trained, measured);
 }

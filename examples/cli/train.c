@@ -40,9 +40,11 @@ static void fill_defaults(struct train_arguments *a)
 {
     const bool fresh = a->from == NULL;
 
-    if (!a->kv_given)
+    if (!fresh) /* the model's own shape counts */
+        a->dim = a->layers = a->heads = a->kv_heads = a->hidden = a->vocab = 0;
+    if (fresh && !a->kv_given)
         a->kv_heads = a->heads % 2 == 0 ? a->heads / 2 : a->heads;
-    if (!a->hidden_given)
+    if (fresh && !a->hidden_given)
         a->hidden = (a->dim * 8 / 3 + 7) / 8 * 8;
     if (!a->batch_given)
         a->batch = fresh ? 8 : 4;
@@ -157,7 +159,7 @@ static int train(struct cli *cli, const char *out,
     qrb_dataset_options shape = QRB_DATASET_OPTIONS_INIT;
     qrb_train_result result = { .struct_size = sizeof result };
     struct cli_model model = { .model = NULL };
-    struct cli_tokens text = { NULL, 0 };
+    struct cli_tokens text = { .ids = NULL };
     qrb_dataset *dataset = NULL;
     char checkpoint[PATH_SIZE];
     int status;
@@ -184,6 +186,7 @@ static int train(struct cli *cli, const char *out,
         goto out;
     }
     status = run_trainer(cli, a, checkpoint, &model, dataset, &result);
+    cli_model_note_text(&model, &text);
     if (status == CLI_OK)
         status = cli_model_save(cli, &model, out);
     if (status == CLI_OK) {

@@ -142,6 +142,13 @@ static int treat(struct job *job, const struct arguments *a,
     return CLI_OK;
 }
 
+static int save(struct job *job, const char *out)
+{
+    cli_model_note_text(&job->model, &job->validation);
+    cli_model_note_text(&job->model, &job->train);
+    return cli_model_save(job->cli, &job->model, out);
+}
+
 static int run_level(struct job *job, const struct arguments *a,
                      struct level *level, const char *out)
 {
@@ -165,7 +172,7 @@ static int run_level(struct job *job, const struct arguments *a,
         table_row(job->cli, arm == ARM_ATTACKED ? noise : "", arm_labels[arm],
                   figures, arm != ARM_ATTACKED);
         if (arm == ARM_REPAIRED && out != NULL)
-            status = cli_model_save(job->cli, &job->model, out);
+            status = save(job, out);
     }
     return status;
 }

@@ -193,6 +193,20 @@ QRB_API qrb_status qrb_safetensors_write(qrb_context *ctx, const char *path,
 QRB_API qrb_status qrb_file_write(qrb_context *ctx, const char *path,
                                   const void *bytes, size_t size);
 
+/**
+ * SHA-256 of bytes (FIPS 180-4): the name of a text in the metadata of what
+ * was made with it, by which a text that is measured on is found to be one
+ * that was trained on.
+ *
+ * Needs no context: any thread may call it, callbacks too.
+ *
+ * @param bytes [size]; may be NULL with size 0
+ * @param size  bytes
+ * @param out   [65] receives 64 hexadecimal digits in lower case and a NUL
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL)
+ */
+QRB_API qrb_status qrb_sha256_hex(const void *bytes, size_t size, char *out);
+
 QRB_END_DECLS
 
 #endif

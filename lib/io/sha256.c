@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include <qrobust/source.h>
+
 /* First 32 bits of the fractional parts of the cube roots of the first 64
  * primes (4.2.2). */
 static const uint32_t constants[64] = {
@@ -129,4 +131,12 @@ void qrb__sha256_text(const void *bytes, size_t size,
         out[2 * i + 1] = digits[digest[i] & 15];
     }
     out[2 * QRB__SHA256_SIZE] = '\0';
+}
+
+qrb_status qrb_sha256_hex(const void *bytes, size_t size, char *out)
+{
+    if (out == NULL || (bytes == NULL && size > 0))
+        return QRB_E_INVALID_ARG;
+    qrb__sha256_text(bytes, size, out);
+    return QRB_OK;
 }
