@@ -5,14 +5,13 @@
 2,$s|^/\* |/** |
 s|;\( *\)/\* |;\1/**< |
 s|^\( *size_t struct_size;\)$|\1 /**< sizeof of the struct that the caller has */|
-# Defaults that the line before says nothing of.
-/^#define QRB_[A-Z0-9_]*_INIT/{
+# Defaults and presets that the line before says nothing of.
+x
+/\*\/$/!{
     x
-    /\*\/$/!{
-        x
-        s|^|/** Every default of the struct, written out. */\n|
-        b
-    }
+    s|^#define QRB_[A-Z0-9_]*_INIT|/** Every default of the struct, written out. */\n&|
+    s|^#define QRB_[A-Z0-9_]*_PAPER|/** What was published, written out. */\n&|
     x
 }
+x
 h

@@ -6,7 +6,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "extension"))
 
 project = "libqrobust"
 author = "the authors of libqrobust"
-extensions = ["breathe", "myst_parser", "mathml", "manual_page"]
+extensions = ["breathe", "myst_parser", "enumerators", "manual_page",
+              "mathml"]
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 exclude_patterns = ["snippets"]
 primary_domain = "c"

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs into a temporary prefix, then builds and runs the example of
-# README.md as other projects would: by pkg-config, CMake and as a Meson
-# subproject, shared and static.  The example is cut out of README.md itself.
+# README.md as other projects would: by pkg-config, by plain cc with the static
+# archive, by CMake and as a Meson subproject.  The example is cut out of
+# README.md itself; commands and build files are those that the site shows.
 . "$(dirname "$0")/stage.sh"
 tree=$PWD
 work=$(mktemp -d)
@@ -49,6 +50,7 @@ must()
     }
 }
 
+links=$tree/docs/snippets/link
 awk '/^```c$/ { inside = 1; next } /^```$/ { if (inside) exit } inside' \
     README.md >"$work/main.c"
 lines=$(wc -l <"$work/main.c")
@@ -56,14 +58,19 @@ if [ "$lines" -lt 10 ] || [ "$lines" -gt 25 ]; then
     fail "the example of README.md has $lines lines"
 fi
 
-dir=build/stage/install
-configure $dir -Dtests=false -Dprefix="$work/first" -Ddefault_library=both
-compile $dir
-must install meson install -C $dir --no-rebuild
+# As the site says it, from a tree of links, so that build/ stays what it is.
+parts='meson.build meson_options.txt include lib packaging docs examples tests'
+mkdir -p build/stage/install
+for part in $parts; do
+    ln -sfn "$tree/$part" "build/stage/install/$part"
+done
+rm -rf build/stage/install/first
+must install env -C build/stage/install prefix="$tree/build/stage/install/first" \
+    sh -eu "$links/install.sh"
 
 # Whatever finds the installed tree finds it where it was moved to; pkg-config
 # files hold the prefix, so theirs is told.
-mv "$work/first" "$work/prefix"
+mv build/stage/install/first "$work/prefix"
 prefix=$work/prefix
 libdir=$(dirname "$(find "$prefix" -name libqrobust.a)")
 for file in include/qrobust/qrobust.h share/man/man1/qrobust.1 bin/qrobust; do
@@ -76,28 +83,25 @@ must program env LD_LIBRARY_PATH="$libdir" "$prefix/bin/qrobust" info
 
 sed -i "s|^prefix=.*|prefix=$prefix|" "$libdir/pkgconfig/qrobust.pc"
 export PKG_CONFIG_PATH="$libdir/pkgconfig"
-cc=${CC:-cc}
-# shellcheck disable=SC2046 # words of a command
-must pkg_shared "$cc" -std=c11 -Wall -Wextra -Werror "$work/main.c" \
-    $(pkg-config --cflags --libs qrobust) -o "$work/pkg_shared"
-check 'pkg-config, shared' "$work/pkg_shared" LD_LIBRARY_PATH="$libdir"
-# shellcheck disable=SC2046
-must pkg_static "$cc" -std=c11 -static "$work/main.c" \
-    $(pkg-config --static --cflags --libs qrobust) -o "$work/pkg_static"
-check 'pkg-config, static' "$work/pkg_static"
+export prefix libdir
+for route in pkg_config_shared pkg_config_static archive; do
+    mkdir "$work/$route"
+    cp "$work/main.c" "$work/$route"
+    must $route env -C "$work/$route" sh -eu "$links/$route.sh"
+done
+must compiler "${CC:-cc}" -std=c11 -Wall -Wextra -Werror -c "$work/main.c" \
+    -I"$prefix/include" -o "$work/main.o"
+check 'pkg-config, shared' "$work/pkg_config_shared/main" \
+    LD_LIBRARY_PATH="$libdir"
+check 'pkg-config, static' "$work/pkg_config_static/main"
+check 'plain cc with the archive, static' "$work/archive/main"
 
 if command -v cmake >/dev/null; then
     mkdir "$work/cmake"
     cp "$work/main.c" "$work/cmake"
-    cat >"$work/cmake/CMakeLists.txt" <<'CMAKE'
-cmake_minimum_required(VERSION 3.16)
-project(user C)
-find_package(qrobust 0.1 REQUIRED)
+    cp "$links/CMakeLists.txt" "$work/cmake"
+    cat >>"$work/cmake/CMakeLists.txt" <<'CMAKE'
 find_package(qrobust 0.1 REQUIRED) # twice: must not define targets again
-add_executable(shared main.c)
-target_link_libraries(shared qrobust::qrobust)
-add_executable(static main.c)
-target_link_libraries(static qrobust::qrobust_static)
 find_package(qrobust 0.2 QUIET)
 if(qrobust_FOUND)
     message(FATAL_ERROR "a version that is not there was found")
@@ -117,17 +121,10 @@ unset PKG_CONFIG_PATH
 user=$work/user
 mkdir -p "$user/subprojects/qrobust"
 cp "$work/main.c" "$user"
-for part in meson.build meson_options.txt include lib packaging docs examples \
-    tests; do
+for part in $parts; do
     ln -s "$tree/$part" "$user/subprojects/qrobust/$part"
 done
-cat >"$user/meson.build" <<'MESON'
-project('user', 'c', default_options: ['c_std=c11'])
-executable('shared', 'main.c',
-  dependencies: dependency('qrobust', version: '>=0.1', fallback: 'qrobust'))
-executable('static', 'main.c',
-  dependencies: dependency('qrobust', static: true, fallback: 'qrobust'))
-MESON
+cp "$links/meson.build" "$user"
 must meson meson setup "$user/build" "$user" -Doptimization=0 \
     -Dqrobust:tests=false -Dqrobust:examples=false
 must ninja ninja -C "$user/build" shared static

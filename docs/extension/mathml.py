@@ -1,15 +1,10 @@
 """Formulas as MathML, by the converter of docutils: no script, no host."""
 from docutils import nodes
-from docutils.utils.math import latex2mathml, pick_math_environment
+from docutils.utils.math import latex2mathml
 
 
 def markup(node, inline):
-    text = node.astext()
-    if not inline:
-        # A line of dots between two formulas of one directive starts a row.
-        text = "\\begin{%s}%s\\end{%s}" % (
-            (environment := pick_math_environment(text)), text, environment)
-    return "".join(latex2mathml.parse_latex_math(text, inline=inline).xml())
+    return latex2mathml.tex2mathml(node.astext(), inline=inline)
 
 
 def visit_math(self, node):

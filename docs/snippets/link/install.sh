@@ -1,0 +1,3 @@
+meson setup build --prefix="$prefix" -Dtests=false
+ninja -C build
+meson install -C build
