@@ -25,6 +25,7 @@ static struct {
     qrb_metric *metric;
     qrb_quantizer *quantizer;
     qrb_packed *packed;
+    qrb_observer *observer;
     qrb_optimizer *optimizer;
     qrb_trainer *trainer;
     qrb_tokenizer *tokenizer;
@@ -76,6 +77,15 @@ static const char *const allowed[] = {
     "qrb_noise_add_grad",
     "qrb_noise_destroy",
     "qrb_noise_post_step",
+    "qrb_observer_abs_sums",
+    "qrb_observer_add",
+    "qrb_observer_columns",
+    "qrb_observer_destroy",
+    "qrb_observer_maxima",
+    "qrb_observer_minima",
+    "qrb_observer_sequences",
+    "qrb_observer_tokens",
+    "qrb_observer_what",
     "qrb_optimizer_destroy",
     "qrb_packed_bits_per_weight",
     "qrb_packed_codes",
@@ -139,6 +149,7 @@ static void set_up(void)
 {
     const qrb_engine_config config = config_of(&variants[0]);
     const qrb_dataset_options shape = { sizeof shape, 2, 10 };
+    qrb_observer_options observed = QRB_OBSERVER_OPTIONS_INIT;
 
     memset(&w, 0, sizeof w);
     tries = 0;
@@ -164,6 +175,8 @@ static void set_up(void)
     ASSERT_OK(w.ctx, qrb_metric_create(w.ctx, &w.metric));
     ASSERT_OK(w.ctx, qrb_quantizer_create_named(w.ctx, "int8", &w.quantizer));
     ASSERT_OK(w.ctx, qrb_quantizer_quantize(w.quantizer, w.tensor, &w.packed));
+    observed.columns = config.dim;
+    ASSERT_OK(w.ctx, qrb_observer_create(w.ctx, &observed, &w.observer));
     ASSERT_OK(w.ctx, qrb_optimizer_create(w.model, NULL, &w.optimizer));
     ASSERT_OK(w.ctx, qrb_trainer_create(w.model, w.dataset, NULL, &w.trainer));
     ASSERT_OK(w.ctx,
@@ -179,6 +192,7 @@ static void tear_down(void)
     qrb_tokenizer_destroy(w.tokenizer);
     qrb_trainer_destroy(w.trainer);
     qrb_optimizer_destroy(w.optimizer);
+    qrb_observer_destroy(w.observer);
     qrb_packed_destroy(w.packed);
     qrb_quantizer_destroy(w.quantizer);
     qrb_metric_destroy(w.metric);
@@ -272,6 +286,18 @@ static void try_measures(void)
     REFUSED(qrb_quantizer_fake(w.quantizer, w.tensor));
     REFUSED(qrb_packed_dequantize(w.packed, w.tensor));
     REFUSED(qrb_packed_int8_multiply(w.packed, w.tensor, 6.0, NULL, w.tensor));
+}
+
+static void try_observers(void)
+{
+    const qrb_source source = QRB_SOURCE_INIT;
+    qrb_observer *observer;
+
+    REFUSED(qrb_observer_create(w.ctx, NULL, &observer));
+    REFUSED(qrb_observer_merge(w.observer, w.observer));
+    REFUSED(qrb_observer_save(w.observer, w.weights));
+    REFUSED(qrb_observer_load(w.ctx, &source, &observer));
+    REFUSED(qrb_observer_read_gram(w.observer, w.tensor));
 }
 
 static void try_training(void)
@@ -379,6 +405,7 @@ START_TEST(what_works_on_a_context_is_refused_inside_its_callbacks)
     try_models();
     try_noises();
     try_measures();
+    try_observers();
     try_training();
     try_files();
     qrb__callback_end(w.ctx);

@@ -9,6 +9,7 @@
 #include <qrobust/metric.h>
 #include <qrobust/model.h>
 #include <qrobust/noise.h>
+#include <qrobust/observer.h>
 #include <qrobust/pass.h>
 #include <qrobust/quantizer.h>
 #include <qrobust/recipe.h>

@@ -30,7 +30,8 @@
 /* Pinned, for files that are kept. */
 enum qrb__container_kind {
     QRB__CONTAINER_TRAINER = 1,
-    QRB__CONTAINER_SNAPSHOT = 2
+    QRB__CONTAINER_SNAPSHOT = 2,
+    QRB__CONTAINER_OBSERVER = 3
 };
 
 enum { QRB__CONTAINER_MAX_SECTIONS = 1 << 20 };
