@@ -35,7 +35,7 @@ static bool has_avx512(void)
 
 int qrb__kernels_select(struct qrb__kernels *kernels, const char *at_most)
 {
-    static const char *const names[] = { "ref", "avx2", "avx512" };
+    static const char *const names[] = { "ref", "avx2", "avx512", "vnni" };
     const size_t sets = sizeof names / sizeof *names;
     size_t cap = sets - 1;
 
@@ -54,6 +54,12 @@ int qrb__kernels_select(struct qrb__kernels *kernels, const char *at_most)
 #if defined(QRB_HAVE_AVX512)
     if (cap >= 2 && has_avx512())
         qrb__kernels_avx512(kernels);
+#endif
+#if defined(QRB_HAVE_VNNI)
+    if (cap >= 3 && has_avx512() && __builtin_cpu_supports("avx512vnni")) {
+        kernels->codes.name = "vnni";
+        qrb__code_product_vnni(&kernels->codes);
+    }
 #endif
     return 0;
 }

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernel/codes.h"
+
 /* What AdamW needs beside its arrays; the corrections are 1 - beta^t. */
 struct qrb__adamw {
     double lr;
@@ -96,6 +98,7 @@ struct qrb__kernels {
     const char *name; /* "ref", "avx2", "avx512" */
     struct qrb__kernels_f32 f32;
     struct qrb__kernels_f64 f64;
+    struct qrb__code_kernels codes;
     void (*f16_to_f32)(const uint16_t *x, size_t n, float *y);
     void (*f32_to_f16)(const float *x, size_t n, uint16_t *y);
     void (*bf16_to_f32)(const uint16_t *x, size_t n, float *y);
@@ -107,7 +110,7 @@ struct qrb__kernels {
 };
 
 /* Fill the table for this processor, capped by at_most ("ref", "avx2",
- * "avx512"; NULL: no cap).  Returns 0, or -1 for an unknown name. */
+ * "avx512", "vnni"; NULL: no cap).  Returns 0, or -1 for an unknown name. */
 int qrb__kernels_select(struct qrb__kernels *kernels, const char *at_most);
 
 /* Each instruction set overwrites what it does better. */

@@ -70,6 +70,7 @@ void qrb__kernels_ref(struct qrb__kernels *kernels)
     kernels->name = "ref";
     qrb__kernels_ref_f32(&kernels->f32);
     qrb__kernels_ref_f64(&kernels->f64);
+    qrb__codes_ref(&kernels->codes);
     kernels->f16_to_f32 = f16_to_f32;
     kernels->f32_to_f16 = f32_to_f16;
     kernels->bf16_to_f32 = bf16_to_f32;

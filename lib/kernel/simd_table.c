@@ -9,6 +9,9 @@ void SIMD(qrb__kernels)(struct qrb__kernels *kernels)
     kernels->name = QRB_SIMD == 512 ? "avx512" : "avx2";
     TWIN(qrb__optimizer)(&kernels->f32);
     TWIN(qrb__vector)(&kernels->f32);
+    kernels->codes.name = kernels->name;
+    SIMD(qrb__code_product)(&kernels->codes);
+    SIMD(qrb__code_split)(&kernels->codes);
     SIMD(qrb__convert)(kernels);
     SIMD(qrb__norm)(kernels);
     SIMD(qrb__normals)(kernels);

@@ -1,0 +1,363 @@
+/* Products of codes in vectors: a lane is a row of the tile.
+ *
+ * A panel of columns is transposed in its packed form, so that a vector holds
+ * one 32-bit word of each row, and spread to bytes: words of four codes a
+ * lane.  These stay in the first cache while every token uses them, with four
+ * bytes of its activations repeated in all lanes. */
+#include "kernel/simd_codes.h"
+
+#include "kernel/codes.h"
+
+enum {
+    PANEL = QRB__CODE_SEGMENT,
+    WORDS = PANEL / 4,        /* of four codes, in a panel */
+    BLOCK_WORDS = QRB__CODE_BLOCK / 4,
+    MOST_BITS = 8,
+    CHUNK = 48 /* planes of tokens that are summed side by side */
+};
+
+/* What a tile needs on the stack. */
+struct panel {
+    _Alignas(64) uint8_t copy[QRB__CODE_ROWS * PANEL]; /* where rows end */
+    _Alignas(64) int32_t columns[WORDS * LANES];       /* words of all rows */
+    _Alignas(64) int32_t words[WORDS * LANES];         /* four codes each */
+    _Alignas(64) int32_t sums[CHUNK * LANES];
+};
+
+/* `words` 32-bit words, a multiple of 4, of LANES rows. */
+static void transpose(const uint8_t *rows, size_t apart, size_t words,
+                      int32_t *columns)
+{
+    for (size_t i = 0; i < words; i += 4) {
+        vec r[4];
+
+#pragma GCC unroll 4
+        for (size_t a = 0; a < 4; a++)
+            r[a] = rows_load(rows + a * apart + 4 * i, apart);
+        vec_transpose_groups(r);
+#pragma GCC unroll 4
+        for (size_t a = 0; a < 4; a++)
+            bytes_store(columns + (i + a) * LANES, vec_bits(r[a]));
+    }
+}
+
+/* Bits [at, at + 32) or fewer of the words of a block; at is a constant. */
+static inline veci field_at(const int32_t *columns, unsigned bits, unsigned at)
+{
+    const unsigned word = at / 32;
+    const unsigned shift = at % 32;
+    veci field = bytes_load(columns + word * LANES);
+
+    if (shift != 0)
+        field = veci_right(field, shift);
+    if (shift + bits > 32)
+        field = veci_or(field,
+                        veci_left(bytes_load(columns + (word + 1) * LANES),
+                                  32 - shift));
+    return field;
+}
+
+/* Four fields of `bits` bits to the low ends of four bytes; what is above
+ * them is left over. */
+static inline veci to_bytes(veci fields, unsigned bits)
+{
+    const veci halves =
+        veci_blend(0x0000ffff, fields, veci_left(fields, 16 - 2 * bits));
+
+    return veci_blend(0x00ff00ff, halves, veci_left(halves, 8 - bits));
+}
+
+/* The words of one block: bits is a constant where this is called. */
+static inline __attribute__((always_inline)) void
+spread_block(const int32_t *columns, unsigned bits, int32_t *words)
+{
+    const veci mask = veci_set(0x01010101u * ((1u << bits) - 1));
+
+#pragma GCC unroll 8
+    for (unsigned j = 0; j < BLOCK_WORDS; j++, words += LANES) {
+        veci word;
+
+        switch (bits) {
+        case 2:
+            word = field_at(columns, 32, j / 4 * 32);
+            word = veci_right(word, 2 * (j % 4));
+            break;
+        case 3:
+            word = to_bytes(field_at(columns, 24, j / 2 * 24), 6);
+            word = veci_right(word, 3 * (j % 2));
+            break;
+        case 4:
+            word = field_at(columns, 32, j / 2 * 32);
+            word = veci_right(word, 4 * (j % 2));
+            break;
+        case 8:
+            word = field_at(columns, 32, j * 32);
+            break;
+        default:
+            word = to_bytes(field_at(columns, 4 * bits, 4 * j * bits), bits);
+            break;
+        }
+        bytes_store(words, bits == 8 ? word : veci_and(word, mask));
+    }
+}
+
+#define SPREAD(bits)                                                          \
+    for (size_t i = 0; i < blocks; i++)                                       \
+    spread_block(columns + i * (bits) * LANES, bits,                          \
+                 words + i * BLOCK_WORDS * LANES)
+
+static void spread(const int32_t *columns, uint32_t bits, size_t blocks,
+                   int32_t *words)
+{
+    switch (bits) {
+    case 2:
+        SPREAD(2);
+        break;
+    case 3:
+        SPREAD(3);
+        break;
+    case 4:
+        SPREAD(4);
+        break;
+    case 5:
+        SPREAD(5);
+        break;
+    case 6:
+        SPREAD(6);
+        break;
+    case 7:
+        SPREAD(7);
+        break;
+    default:
+        SPREAD(8);
+        break;
+    }
+}
+
+/* sum + codes x over one block.  Without VNNI products of `pairs` words are
+ * added in 16 bits, as many as cannot overflow: 2 * 128 * 2^bits * pairs is at
+ * most 2^15.  Of eight bits none can; there pairs is 0, and the lowest bit
+ * goes its own way. */
+static inline __attribute__((always_inline)) veci
+add_block(veci sum, const veci words[BLOCK_WORDS], const int8_t *x, int pairs)
+{
+#if defined(QRB_VNNI)
+    veci other = veci_set(0);
+
+    (void)pairs;
+#pragma GCC unroll 8
+    for (int j = 0; j < BLOCK_WORDS; j += 2) {
+        sum = veci_add_products(sum, words[j], bytes_repeat(x + 4 * j));
+        other = veci_add_products(other, words[j + 1],
+                                  bytes_repeat(x + 4 * j + 4));
+    }
+    return veci_add(sum, other);
+#else
+    if (pairs == 0) {
+        const veci lowest = veci_set(0x01010101);
+        veci low = veci_set(0);
+
+#pragma GCC unroll 8
+        for (int j = 0; j < BLOCK_WORDS; j++) {
+            const veci repeated = bytes_repeat(x + 4 * j);
+            const veci high = veci_and(veci_right(words[j], 1),
+                                       veci_set(0x7f7f7f7f));
+
+            sum = veci_add_pairs(sum, words_of_products(high, repeated), 2);
+            low = words_add(low, words_of_products(veci_and(words[j], lowest),
+                                                   repeated));
+        }
+        return veci_add_pairs(sum, low, 1);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < BLOCK_WORDS; j += pairs) {
+        veci part = words_of_products(words[j], bytes_repeat(x + 4 * j));
+
+#pragma GCC unroll 8
+        for (int i = j + 1; i < j + pairs; i++)
+            part = words_add(part, words_of_products(
+                                       words[i], bytes_repeat(x + 4 * i)));
+        sum = veci_add_pairs(sum, part, 1);
+    }
+    return sum;
+#endif
+}
+
+/* sums [planes] = codes x over `blocks`; x_apart between blocks of x. */
+static inline __attribute__((always_inline)) void
+sum_planes(const int32_t *codes, size_t blocks, size_t planes,
+           const int8_t *x, size_t x_apart, int pairs, int32_t *sums)
+{
+    for (size_t block = 0; block < blocks; block++, x += x_apart) {
+        veci words[BLOCK_WORDS];
+
+#pragma GCC unroll 8
+        for (size_t j = 0; j < BLOCK_WORDS; j++)
+            words[j] = bytes_load(codes + (block * BLOCK_WORDS + j) * LANES);
+        for (size_t p = 0; p < planes; p++) {
+            const veci before =
+                block == 0 ? veci_set(0) : bytes_load(sums + p * LANES);
+
+            bytes_store(sums + p * LANES,
+                        add_block(before, words, x + p * QRB__CODE_BLOCK,
+                                  pairs));
+        }
+    }
+}
+
+static void sum_chunk(const int32_t *codes, uint32_t bits, size_t blocks,
+                      size_t planes, const int8_t *x, size_t x_apart,
+                      int32_t *sums)
+{
+#if defined(QRB_VNNI)
+    (void)bits;
+    sum_planes(codes, blocks, planes, x, x_apart, 1, sums);
+#else
+    switch (bits) {
+    case 8:
+        sum_planes(codes, blocks, planes, x, x_apart, 0, sums);
+        break;
+    case 7:
+        sum_planes(codes, blocks, planes, x, x_apart, 1, sums);
+        break;
+    case 6:
+        sum_planes(codes, blocks, planes, x, x_apart, 2, sums);
+        break;
+    case 5:
+        sum_planes(codes, blocks, planes, x, x_apart, 4, sums);
+        break;
+    default:
+        sum_planes(codes, blocks, planes, x, x_apart, 8, sums);
+        break;
+    }
+#endif
+}
+
+/* Scales and zero points of LANES rows. */
+struct lanes {
+    vec scale;
+    vec zero;
+};
+
+static inline struct lanes lanes_of(const struct qrb__code_grid *grid,
+                                    size_t at)
+{
+    struct lanes lanes;
+
+    lanes.scale = grid->scales != NULL ? vec_load(grid->scales + at)
+                                       : vec_of_halves(grid->half_scales + at);
+    lanes.zero = grid->zeros != NULL        ? vec_load(grid->zeros + at)
+                 : grid->byte_zeros != NULL ? vec_of_bytes(grid->byte_zeros + at)
+                                            : vec_set(grid->zero);
+    return lanes;
+}
+
+/* y [tokens, CODE_ROWS] += what the sums of a segment stand for. */
+static void add_segment(const int32_t *sums, size_t tokens, size_t planes,
+                        struct lanes lanes, const float *steps,
+                        const float *x_sums, float *y)
+{
+    for (size_t t = 0; t < tokens; t++, y += QRB__CODE_ROWS) {
+        vec sum = veci_to_vec(bytes_load(sums + (planes - 1) * LANES));
+
+        for (size_t p = planes - 1; p-- > 0;)
+            sum = vec_add(vec_mul(sum, vec_set(256)),
+                          veci_to_vec(bytes_load(sums + p * LANES)));
+        sum = vec_sub(sum, vec_mul(lanes.zero, vec_set(x_sums[t])));
+        sum = vec_mul(vec_mul(sum, vec_set(steps[t])), lanes.scale);
+        vec_store(y, vec_add(vec_load(y), sum));
+        sums += planes * LANES;
+    }
+}
+
+/* All tokens over a panel that begins at column `first`. */
+static void multiply_panel(const struct qrb__code_product *shape,
+                           struct panel *panel, size_t first, size_t cols,
+                           size_t lane, float *y)
+{
+    const size_t x_apart = shape->tokens * shape->planes * QRB__CODE_BLOCK;
+    const int8_t *x = shape->x + first / QRB__CODE_BLOCK * x_apart;
+    const size_t chunk = CHUNK / shape->planes;
+
+    for (size_t t = 0; t < shape->tokens; t += chunk) {
+        const size_t tokens =
+            shape->tokens - t < chunk ? shape->tokens - t : chunk;
+
+        for (size_t at = 0; at < cols; at += shape->segment) {
+            const size_t left = cols - at;
+            const size_t n = left < shape->segment ? left : shape->segment;
+            const size_t segment = (first + at) / shape->segment;
+            const size_t group = segment / shape->segments_per_group;
+            const size_t block = at / QRB__CODE_BLOCK;
+
+            sum_chunk(panel->words + block * BLOCK_WORDS * LANES, shape->bits,
+                      (n + QRB__CODE_BLOCK - 1) / QRB__CODE_BLOCK,
+                      tokens * shape->planes,
+                      x + block * x_apart +
+                          t * shape->planes * QRB__CODE_BLOCK,
+                      x_apart, panel->sums);
+            add_segment(panel->sums, tokens, shape->planes,
+                        lanes_of(&shape->grid, group * QRB__CODE_ROWS + lane),
+                        shape->steps + segment * shape->tokens + t,
+                        shape->sums + segment * shape->tokens + t,
+                        y + t * QRB__CODE_ROWS + lane);
+        }
+    }
+}
+
+/* The bytes of a panel, with zeros for rows and columns that are not there. */
+static const uint8_t *copy_rows(const struct qrb__code_product *shape,
+                                size_t byte, size_t bytes, struct panel *panel)
+{
+    memset(panel->copy, 0, sizeof panel->copy);
+    for (size_t row = 0; row < shape->rows; row++)
+        memcpy(panel->copy + row * PANEL,
+               shape->codes + row * shape->row_bytes + byte, bytes);
+    return panel->copy;
+}
+
+/* The tile after this one, at the columns that come next. */
+static void prefetch_rows(const uint8_t *rows, size_t apart, size_t bytes)
+{
+    for (size_t row = 0; row < QRB__CODE_ROWS; row++)
+        for (size_t i = 0; i < bytes; i += 64)
+            _mm_prefetch((const char *)(rows + row * apart + i), _MM_HINT_T1);
+}
+
+static void product(const struct qrb__code_product *shape, float *y)
+{
+    const size_t whole = PANEL / shape->segment * shape->segment;
+    struct panel panel;
+
+    for (size_t first = 0; first < shape->cols; first += whole) {
+        const size_t left = shape->cols - first;
+        const size_t cols = left < whole ? left : whole;
+        const size_t blocks = (cols + QRB__CODE_BLOCK - 1) / QRB__CODE_BLOCK;
+        const size_t byte = first / 8 * shape->bits;
+        const size_t bytes = blocks * 4 * shape->bits;
+        const size_t bytes_left = shape->row_bytes - byte;
+        const uint8_t *rows = shape->codes + byte;
+        size_t apart = shape->row_bytes;
+
+        /* Words are loaded by fours. */
+        if (shape->rows < QRB__CODE_ROWS || bytes % 16 != 0 ||
+            bytes > bytes_left) {
+            rows = copy_rows(shape, byte,
+                             bytes < bytes_left ? bytes : bytes_left, &panel);
+            apart = PANEL;
+        } else {
+            prefetch_rows(rows + QRB__CODE_ROWS * apart, apart, bytes);
+        }
+        for (size_t lane = 0; lane < QRB__CODE_ROWS; lane += LANES) {
+            transpose(rows + lane * apart, apart,
+                      (bytes / 4 + 3) / 4 * 4, panel.columns);
+            spread(panel.columns, shape->bits, blocks, panel.words);
+            multiply_panel(shape, &panel, first, cols, lane, y);
+        }
+    }
+}
+
+void CODES(qrb__code_product)(struct qrb__code_kernels *kernels)
+{
+    kernels->product = product;
+}
