@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <qrobust/source.h>
 
+#include "cli.h"
 #include "cli_frame.h"
 
 enum { OK, FAILED, USAGE };
@@ -55,8 +56,8 @@ static const struct {
 START_TEST(a_usage_error_is_status_2_and_says_what_is_expected)
 {
     ck_assert_int_eq(frame_run(usage_errors[_i].words), USAGE);
-    ck_assert_msg(strstr(frame_err, usage_errors[_i].message) != NULL,
-                  "%s: %s", usage_errors[_i].words, frame_err);
+    ck_assert_msg(strstr(frame_err, usage_errors[_i].message) != NULL, "%s: %s",
+                  usage_errors[_i].words, frame_err);
     ck_assert_str_eq(strchr(frame_err, '\n'), "\n");
 }
 END_TEST
@@ -91,8 +92,73 @@ START_TEST(a_failure_is_status_1_and_names_the_file)
 }
 END_TEST
 
-static const char *const commands[] = { "info",   "convert", "train",
-                                        "eval",   "attack",  "repair" };
+static const char *const commands[] = { "info", "convert", "train",
+                                        "eval", "attack",  "repair" };
+
+/* Two stray bytes, a character, and one cut off: names of files are bytes. */
+START_TEST(a_path_that_is_not_utf_8_costs_no_figures)
+{
+    static const char shown[] = "\xef\xbf\xbd\xef\xbf\xbd\xc3\xa4";
+    static const char cut[] = "\xef\xbf\xbd\xef\xbf\xbd";
+    json_t *report;
+    const char *model;
+
+    ck_assert_int_eq(frame_run("convert @/model @/\xff\x80\xc3\xa4-\xe2\x82 "
+                               "--json @/convert.json"),
+                     OK);
+    report = figures("convert.json");
+    model = json_string_value(json_object_get(report, "model"));
+    ck_assert_ptr_nonnull(model);
+    ck_assert_ptr_nonnull(strstr(model, shown));
+    ck_assert_str_eq(strrchr(model, '-') + 1, cut);
+    ck_assert(number(report, "parameters") > 0);
+    json_decref(report);
+    ck_assert_int_eq(frame_run("eval @/\xff\x80\xc3\xa4-\xe2\x82 --text "
+                               "@/test.txt --json @/eval.json"),
+                     OK);
+    report = figures("eval.json");
+    ck_assert_ptr_nonnull(
+        json_object_get(json_object_get(report, "precisions"), "fp32"));
+    json_decref(report);
+}
+END_TEST
+
+/* What a decoder of UTF-8 must not let through, byte by byte. */
+static const struct {
+    const char *text;
+    size_t replaced; /* bytes */
+} spellings[] = {
+    { "", 0 },
+    { "/tmp/a b", 0 },
+    { "\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", 0 },
+    { "\xed\x9f\xbf\xee\x80\x80\xf4\x8f\xbf\xbf", 0 },
+    { "\xc0\x80", 2 },         /* longer than needed */
+    { "\xe0\x9f\xbf", 3 },     /* longer than needed */
+    { "\xf0\x8f\xbf\xbf", 4 }, /* longer than needed */
+    { "\xed\xa0\x80", 3 },     /* a surrogate */
+    { "\xf4\x90\x80\x80", 4 }, /* beyond the last */
+    { "\xf5\x80\x80\x80", 4 },
+    { "\xe2\x82", 2 },
+    { "\x80", 1 },
+};
+
+START_TEST(text_in_a_report_is_utf_8)
+{
+    const char *text = spellings[_i].text;
+    json_t *string = cli_json_text(text);
+
+    ck_assert_ptr_nonnull(string);
+    ck_assert_uint_eq(json_string_length(string),
+                      strlen(text) + 2 * spellings[_i].replaced);
+    if (spellings[_i].replaced == 0)
+        ck_assert_str_eq(json_string_value(string), text);
+    else
+        for (size_t i = 0; i < spellings[_i].replaced; i++)
+            ck_assert_mem_eq(json_string_value(string) + 3 * i, "\xef\xbf\xbd",
+                             3);
+    json_decref(string);
+}
+END_TEST
 
 START_TEST(each_command_has_help)
 {
@@ -113,8 +179,8 @@ START_TEST(info_tells_the_shape_of_a_model)
     ck_assert_ptr_nonnull(json_object_get(object, "version"));
     ck_assert_ptr_nonnull(json_object_get(object, "blas"));
     ck_assert_ptr_nonnull(json_object_get(object, "kernels"));
-    ck_assert_str_eq(
-        json_string_value(json_object_get(object, "architecture")), "llama");
+    ck_assert_str_eq(json_string_value(json_object_get(object, "architecture")),
+                     "llama");
     /* 257 * 2 embedding, 4 * 4 attention, 3 * 4 feed-forward, 3 * 2 norms */
     ck_assert_double_eq(number(object, "parameters"), 514 + 16 + 12 + 6);
     ck_assert_double_eq(number(object, "layers"), 1);
@@ -128,7 +194,7 @@ END_TEST
 
 START_TEST(eval_gives_every_precision_with_equal_counts)
 {
-    static const char *const names[] = { "fp32", "fp16", "bf16",   "int8",
+    static const char *const names[] = { "fp32", "fp16", "bf16",  "int8",
                                          "nf4",  "rtn3", "rtn4g2" };
     json_t *object;
     json_t *precisions;
@@ -178,12 +244,11 @@ START_TEST(attack_reaches_the_ratio_that_it_reports)
     object = figures("attack.json");
     clean = figures("clean.json");
     attacked = figures("attacked.json");
-    ratio = number(json_object_get(json_object_get(attacked, "precisions"),
-                                   "fp32"),
-                   "perplexity") /
-            number(json_object_get(json_object_get(clean, "precisions"),
-                                   "fp32"),
-                   "perplexity");
+    ratio =
+        number(json_object_get(json_object_get(attacked, "precisions"), "fp32"),
+               "perplexity") /
+        number(json_object_get(json_object_get(clean, "precisions"), "fp32"),
+               "perplexity");
     ck_assert_double_eq_tol(number(object, "achieved_ratio"), ratio, 1e-9);
     ck_assert_double_eq_tol(ratio, 1.2, 0.012);
     ck_assert_double_gt(number(object, "sigma"), 0.0);
@@ -350,8 +415,7 @@ static const struct {
       "tokenizer.json" },
     { "attack @/model @/", "--text @/test.txt --ratio 1.1",
       "model.safetensors" },
-    { "repair @/model @/", "--text @/text.txt --steps 5",
-      "model.safetensors" },
+    { "repair @/model @/", "--text @/text.txt --steps 5", "model.safetensors" },
     { "repair @/model @/", "--text @/text.txt --steps 5 --paper",
       "model.safetensors" },
 };
@@ -373,7 +437,7 @@ START_TEST(a_checkpoint_is_resumed_from_its_own_model_alone)
         const char *begun, *by_another, *resumed;
     } words[] = {
 #define TRAIN(model) "train @/run --text @/text.txt --steps 2 --from " model
-#define REPAIR(model) \
+#define REPAIR(model)                                                          \
     "repair " model " @/run --text @/text.txt --steps 2 --anchor @/model"
         { TRAIN("@/model"), TRAIN("@/other --resume"),
           TRAIN("@/model --resume") },
@@ -472,10 +536,13 @@ int main(void)
     tcase_add_checked_fixture(cases, frame_open, frame_close);
     tcase_set_timeout(cases, 60);
     tcase_add_loop_test(cases,
-                        a_usage_error_is_status_2_and_says_what_is_expected,
-                        0, (int)(sizeof usage_errors / sizeof *usage_errors));
+                        a_usage_error_is_status_2_and_says_what_is_expected, 0,
+                        (int)(sizeof usage_errors / sizeof *usage_errors));
     tcase_add_loop_test(cases, a_failure_is_status_1_and_names_the_file, 0,
                         (int)(sizeof failures / sizeof *failures));
+    tcase_add_test(cases, a_path_that_is_not_utf_8_costs_no_figures);
+    tcase_add_loop_test(cases, text_in_a_report_is_utf_8, 0,
+                        (int)(sizeof spellings / sizeof *spellings));
     tcase_add_loop_test(cases, each_command_has_help, 0, 6);
     tcase_add_test(cases, info_tells_the_shape_of_a_model);
     tcase_add_test(cases, eval_gives_every_precision_with_equal_counts);
@@ -490,8 +557,7 @@ int main(void)
     tcase_add_loop_test(cases,
                         a_checkpoint_is_resumed_from_its_own_model_alone, 0, 2);
     tcase_add_loop_test(cases, the_bits_do_not_depend_on_the_number_of_threads,
-                        0,
-                        (int)(sizeof deterministic / sizeof *deterministic));
+                        0, (int)(sizeof deterministic / sizeof *deterministic));
     tcase_add_test(cases,
                    eval_gives_the_same_digits_with_any_number_of_threads);
     tcase_add_test(cases, a_converted_model_is_the_same_model);

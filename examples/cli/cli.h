@@ -184,6 +184,10 @@ qrb_evaluate_options cli_evaluate_defaults(const struct cli_model *model);
 
 /* A number, or null where it is undefined. */
 json_t *cli_json_number(double value);
+/* A path or another text of the user's.  JSON holds UTF-8 alone, paths any
+ * bytes: each byte that is no part of a character becomes U+FFFD, so that no
+ * name costs a report its figures. */
+json_t *cli_json_text(const char *text);
 /* Write the object to --json, if given, and release it; NULL means that
  * memory ran out while it was made. */
 int cli_report(struct cli *cli, json_t *object);

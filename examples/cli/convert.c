@@ -26,7 +26,8 @@ int cli_convert(struct cli *cli, const struct cli_command *command, int argc,
                 model.tokenizer ? "with its tokenizer" : "no tokenizer found");
     if (status == CLI_OK)
         status = cli_report(
-            cli, json_pack("{s:s, s:I, s:b}", "model", path[1], "parameters",
+            cli, json_pack("{s:o, s:I, s:b}", "model", cli_json_text(path[1]),
+                           "parameters",
                            (json_int_t)cli_model_parameters(model.model),
                            "tokenizer", model.tokenizer != NULL));
     cli_model_close(&model);

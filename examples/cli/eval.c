@@ -155,10 +155,10 @@ static int evaluate(struct cli *cli, const char *path,
     if (status == CLI_OK)
         status = cli_report(
             cli,
-            json_pack("{s:s, s:s, s:I, s:s, s:I, s:I, s:O}", "model", path,
-                      "text", a->text, "tokens", (json_int_t)text.count,
-                      "mode", a->mode, "context",
-                      (json_int_t)options.context, "stride",
+            json_pack("{s:o, s:o, s:I, s:s, s:I, s:I, s:O}", "model",
+                      cli_json_text(path), "text", cli_json_text(a->text),
+                      "tokens", (json_int_t)text.count, "mode", a->mode,
+                      "context", (json_int_t)options.context, "stride",
                       (json_int_t)options.stride, "precisions", figures));
 out:
     json_decref(figures);

@@ -1,5 +1,6 @@
 /* Figures for programs: one JSON object with stable keys. */
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +9,52 @@
 json_t *cli_json_number(double value)
 {
     return isfinite(value) ? json_real(value) : json_null();
+}
+
+/* Bytes of the UTF-8 character that the text begins with; 0 if none does. */
+static size_t character_at(const unsigned char *text)
+{
+    const unsigned char lead = text[0];
+    const size_t size = lead < 0x80                   ? 1
+                        : lead >= 0xc2 && lead < 0xe0 ? 2
+                        : lead >= 0xe0 && lead < 0xf0 ? 3
+                        : lead >= 0xf0 && lead < 0xf5 ? 4
+                                                      : 0;
+
+    for (size_t i = 1; i < size; i++)
+        if ((text[i] & 0xc0) != 0x80)
+            return 0;
+    /* Longer than needed, a surrogate, or beyond the last code point. */
+    if ((lead == 0xe0 && text[1] < 0xa0) || (lead == 0xed && text[1] > 0x9f) ||
+        (lead == 0xf0 && text[1] < 0x90) || (lead == 0xf4 && text[1] > 0x8f))
+        return 0;
+    return size;
+}
+
+json_t *cli_json_text(const char *text)
+{
+    static const char replacement[] = "\xef\xbf\xbd";
+    const size_t length = strlen(text);
+    size_t used = 0;
+    char *valid;
+    json_t *string;
+
+    if (length > (SIZE_MAX - 1) / 3)
+        return NULL;
+    valid = malloc(3 * length + 1);
+    if (valid == NULL)
+        return NULL;
+    for (size_t i = 0; i < length;) {
+        const size_t size = character_at((const unsigned char *)text + i);
+
+        memcpy(valid + used, size > 0 ? text + i : replacement,
+               size > 0 ? size : 3);
+        used += size > 0 ? size : 3;
+        i += size > 0 ? size : 1;
+    }
+    string = json_stringn(valid, used);
+    free(valid);
+    return string;
 }
 
 int cli_report(struct cli *cli, json_t *object)
