@@ -762,25 +762,32 @@ START_TEST(the_runner_of_the_host_gets_the_tasks)
 }
 END_TEST
 
+/* A loop of a task's own, and the thread that the task is on. */
+struct inner {
+    struct loop *loop;
+    pthread_t thread;
+};
+
 static void count_inner(size_t task, size_t worker, void *arg)
 {
-    struct loop *loop = arg;
+    const struct inner *inner = arg;
 
     (void)task;
-    if (worker != 0)
-        loop->bad_workers++;
-    atomic_fetch_add(&loop->inner, 1);
+    if (worker != 0 || !pthread_equal(inner->thread, pthread_self()))
+        inner->loop->bad_workers++;
+    atomic_fetch_add(&inner->loop->inner, 1);
 }
 
 static void nest(size_t task, size_t worker, void *arg)
 {
-    struct loop *loop = arg;
+    struct inner inner = { arg, pthread_self() };
 
     (void)task;
     (void)worker;
-    qrb__parallel_for(loop->ctx, 7, count_inner, loop);
+    qrb__parallel_for(inner.loop->ctx, 7, count_inner, &inner);
 }
 
+/* Whatever worker the task is: a loop inside of it is worker 0's. */
 START_TEST(a_loop_inside_a_task_runs_on_the_thread_of_the_task)
 {
     struct loop loop = { .ctx = threaded(3, NULL), .threads = 3 };
@@ -788,6 +795,38 @@ START_TEST(a_loop_inside_a_task_runs_on_the_thread_of_the_task)
     qrb__parallel_for(loop.ctx, 50, nest, &loop);
     ck_assert_uint_eq(loop.inner, 350);
     ck_assert_uint_eq(loop.bad_workers, 0);
+    qrb_context_destroy(loop.ctx);
+}
+END_TEST
+
+static void count_own(size_t task, size_t worker, void *arg)
+{
+    struct loop *loop = arg;
+
+    loop->runs[task]++;
+    if (worker >= loop->threads)
+        loop->bad_workers++;
+}
+
+static void nest_alone(size_t task, size_t worker, void *arg)
+{
+    struct loop *loop = arg;
+
+    (void)task;
+    if (worker != 0)
+        loop->bad_workers++;
+    qrb__parallel_for(loop->ctx, TASKS, count_own, loop);
+}
+
+/* Its workers are those of any loop: scratch of the outer one is not theirs. */
+START_TEST(a_loop_inside_an_only_task_has_workers_of_its_own)
+{
+    struct loop loop = { .ctx = threaded(3, NULL), .threads = 3 };
+
+    qrb__parallel_for(loop.ctx, 1, nest_alone, &loop);
+    ck_assert_uint_eq(loop.bad_workers, 0);
+    for (size_t i = 0; i < TASKS; i++)
+        ck_assert_uint_eq(loop.runs[i], 1);
     qrb_context_destroy(loop.ctx);
 }
 END_TEST
@@ -1043,6 +1082,7 @@ int main(void)
     tcase_add_test(test, two_tasks_of_a_loop_run_at_the_same_time);
     tcase_add_test(test, the_runner_of_the_host_gets_the_tasks);
     tcase_add_test(test, a_loop_inside_a_task_runs_on_the_thread_of_the_task);
+    tcase_add_test(test, a_loop_inside_an_only_task_has_workers_of_its_own);
     tcase_add_test(test, tasks_round_to_nearest_whatever_the_host_does);
     tcase_add_test(test, a_child_of_fork_goes_on_alone);
     tcase_add_test(test, contexts_on_threads_of_the_host_do_not_meet);

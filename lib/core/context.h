@@ -80,9 +80,11 @@ void qrb__callback_begin(qrb_context *ctx);
 void qrb__callback_end(qrb_context *ctx);
 
 /* Run fn(task, worker, arg) for each task; workers are below
- * qrb_context_threads().  A loop inside a parallel one runs serially as
- * worker 0, so scratch that is indexed by worker belongs to the loop that it
- * was made for, never to the context.  Tasks call no public function, and
+ * qrb_context_threads().  A loop inside a task runs serially on the task's
+ * thread, as worker 0 whatever worker the task is; only inside a loop of one
+ * task may it be parallel, with workers from 0 on again.  So scratch that is
+ * indexed by worker belongs to the loop that it was made for, never to the
+ * context nor to a loop inside of it.  Tasks call no public function, and
  * compute in the default floating-point environment whatever the host has set.
  * Runs serially in a child of fork(), where no other thread exists. */
 void qrb__parallel_for(qrb_context *ctx, size_t tasks, qrb_task_fn fn,
