@@ -8,161 +8,13 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernel/small_float.h"
+#include "tensor/dense.h"
 
 enum {
-    BLOCK = 256,               /* elements on the stack */
+    BLOCK = QRB__DENSE_BLOCK,  /* elements on the stack */
     TASK_ELEMENTS = 64 * 1024, /* of one parallel task */
     MAX_SIZE = 8               /* bytes of an element */
 };
-
-static bool is_float(uint32_t dtype)
-{
-    return dtype == QRB_F64 || dtype == QRB_F32 || dtype == QRB_F16 ||
-           dtype == QRB_BF16 || dtype == QRB_F8_E4M3 || dtype == QRB_F8_E5M2;
-}
-
-static const struct qrb__small_float *small_format(uint32_t dtype)
-{
-    switch (dtype) {
-    case QRB_F16:
-        return &qrb__float16;
-    case QRB_BF16:
-        return &qrb__bfloat16;
-    case QRB_F8_E4M3:
-        return &qrb__float8_e4m3;
-    default:
-        return &qrb__float8_e5m2;
-    }
-}
-
-/* Integers of more than 53 bits are rounded to odd, so that the rounding to
- * the target that follows is the only one; `exact` targets want the nearest
- * double itself. */
-static double magnitude_to_double(uint64_t x, bool exact)
-{
-    const uint64_t low = 0x7ff;
-
-    if (!exact && x >> 53 != 0 && (x & low) != 0)
-        x = (x & ~low) | (low + 1);
-    return (double)x;
-}
-
-static double integer_to_double(int64_t x, bool exact)
-{
-    return x < 0 ? -magnitude_to_double(-(uint64_t)x, exact)
-                 : magnitude_to_double((uint64_t)x, exact);
-}
-
-#define LOAD(type, expression)                                                \
-    for (size_t i = 0; i < n; i++) {                                          \
-        const type x = ((const type *)source)[i];                             \
-                                                                              \
-        out[i] = expression;                                                  \
-    }                                                                         \
-    break
-
-/* source [n], dense and aligned. */
-static void load_doubles(uint32_t dtype, const void *source, size_t n,
-                         bool exact, double *out)
-{
-    switch (dtype) {
-    case QRB_F64:
-        LOAD(double, x);
-    case QRB_F32:
-        LOAD(float, (double)x);
-    case QRB_I8:
-        LOAD(int8_t, x);
-    case QRB_I16:
-        LOAD(int16_t, x);
-    case QRB_I32:
-        LOAD(int32_t, x);
-    case QRB_I64:
-        LOAD(int64_t, integer_to_double(x, exact));
-    case QRB_U8:
-        LOAD(uint8_t, x);
-    case QRB_U16:
-        LOAD(uint16_t, x);
-    case QRB_U32:
-        LOAD(uint32_t, x);
-    case QRB_U64:
-        LOAD(uint64_t, magnitude_to_double(x, exact));
-    case QRB_BOOL:
-        LOAD(uint8_t, x != 0);
-    case QRB_F16:
-    case QRB_BF16:
-        LOAD(uint16_t, qrb__small_float_decode(small_format(dtype), x));
-    default:
-        LOAD(uint8_t, qrb__small_float_decode(small_format(dtype), x));
-    }
-}
-
-#undef LOAD
-
-/* target [n], dense and aligned, of a float type. */
-static void store_doubles(uint32_t dtype, const double *source, size_t n,
-                          void *target)
-{
-    switch (dtype) {
-    case QRB_F64:
-        memcpy(target, source, n * sizeof *source);
-        break;
-    case QRB_F32:
-        for (size_t i = 0; i < n; i++)
-            ((float *)target)[i] = (float)source[i];
-        break;
-    case QRB_F16:
-    case QRB_BF16:
-        for (size_t i = 0; i < n; i++)
-            ((uint16_t *)target)[i] =
-                qrb__small_float_encode(small_format(dtype), source[i]);
-        break;
-    default:
-        for (size_t i = 0; i < n; i++)
-            ((uint8_t *)target)[i] = (uint8_t)qrb__small_float_encode(
-                small_format(dtype), source[i]);
-    }
-}
-
-/* n elements, both sides dense and aligned. */
-static void convert_dense(const struct qrb__kernels *kernels,
-                          uint32_t source_dtype, const void *source,
-                          uint32_t target_dtype, void *target, size_t n)
-{
-    double block[BLOCK];
-
-    if (source_dtype == target_dtype) {
-        memcpy(target, source, n * qrb_dtype_size(source_dtype));
-        return;
-    }
-    if (source_dtype == QRB_F32 && target_dtype == QRB_F16) {
-        kernels->f32_to_f16(source, n, target);
-        return;
-    }
-    if (source_dtype == QRB_F32 && target_dtype == QRB_BF16) {
-        kernels->f32_to_bf16(source, n, target);
-        return;
-    }
-    if (source_dtype == QRB_F16 && target_dtype == QRB_F32) {
-        kernels->f16_to_f32(source, n, target);
-        return;
-    }
-    if (source_dtype == QRB_BF16 && target_dtype == QRB_F32) {
-        kernels->bf16_to_f32(source, n, target);
-        return;
-    }
-    for (size_t done = 0; done < n; done += BLOCK) {
-        const size_t count = n - done < BLOCK ? n - done : BLOCK;
-
-        load_doubles(source_dtype,
-                     (const unsigned char *)source +
-                         done * qrb_dtype_size(source_dtype),
-                     count, target_dtype == QRB_F64, block);
-        store_doubles(target_dtype, block, count,
-                      (unsigned char *)target +
-                          done * qrb_dtype_size(target_dtype));
-    }
-}
 
 /* A walk over elements [begin, end) of a view, run by run. */
 struct walk {
@@ -303,9 +155,9 @@ static void copy_task(size_t task, size_t worker, void *arg)
             n = BLOCK;
         if (!from_ready)
             gather(from, copy->source.strides[last], source_size, n, in);
-        convert_dense(copy->kernels, copy->source.dtype,
-                      from_ready ? from : in, copy->target.dtype,
-                      to_ready ? to : out, n);
+        qrb__dense_convert(copy->kernels, copy->source.dtype,
+                           from_ready ? from : in, copy->target.dtype,
+                           to_ready ? to : out, n);
         if (!to_ready)
             scatter(out, copy->target.strides[last], target_size, n, to);
         walk_advance(&source, n);
@@ -333,7 +185,7 @@ qrb_status qrb__view_copy(qrb_context *ctx, const struct qrb__view *source,
                          qrb__view_shape_text(source, from, sizeof from),
                          qrb__view_shape_text(target, to, sizeof to));
     }
-    if (source->dtype != target->dtype && !is_float(target->dtype))
+    if (source->dtype != target->dtype && !qrb__dense_is_float(target->dtype))
         return qrb__fail(ctx, QRB_E_UNSUPPORTED,
                          "no conversion from %s to %s",
                          qrb_dtype_name(source->dtype),
@@ -387,7 +239,7 @@ size_t qrb__view_first_not_finite(qrb_context *ctx,
     _Alignas(64) unsigned char in[BLOCK * MAX_SIZE];
 
     (void)ctx;
-    if (!is_float(view->dtype) || elements == 0)
+    if (!qrb__dense_is_float(view->dtype) || elements == 0)
         return SIZE_MAX;
     merge_axes(&merged, &same);
     walk_begin(&walk, &merged, 0);
@@ -401,7 +253,7 @@ size_t qrb__view_first_not_finite(qrb_context *ctx,
         } else {
             n = n < BLOCK ? n : BLOCK;
             gather(from, merged.strides[merged.rank - 1], size, n, in);
-            load_doubles(view->dtype, in, n, true, block);
+            qrb__dense_load(view->dtype, in, n, true, block);
             first = first_in_doubles(block, n);
         }
         if (first < n)
