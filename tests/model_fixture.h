@@ -23,7 +23,8 @@ static inline void tear_down(void)
 }
 
 /* A tensor over memory; rank 1 where cols is 0. */
-static inline qrb_tensor *view(uint32_t dtype, size_t rows, size_t cols, void *memory)
+static inline qrb_tensor *view(uint32_t dtype, size_t rows, size_t cols,
+                               void *memory)
 {
     qrb_tensor_options options = QRB_TENSOR_OPTIONS_INIT;
     qrb_tensor *tensor = NULL;
@@ -47,7 +48,7 @@ static inline qrb_model *empty_model(void)
 
 /* Add a parameter of 2 x 3 floats and return the status. */
 static inline qrb_status add(qrb_model *model, const char *name, uint32_t role,
-                      int32_t layer)
+                             int32_t layer)
 {
     static float memory[6];
     qrb_parameter parameter = QRB_PARAMETER_INIT;
