@@ -1,7 +1,5 @@
 /* config.json: what is written is read, what changes results is refused. */
-#include "harness.h"
-
-#include <locale.h>
+#include "foreign_locale.h"
 
 #include "io/config.h"
 #include "io/text.h"
@@ -102,6 +100,33 @@ START_TEST(what_is_written_is_read)
     ASSERT_OK(ctx, qrb__config_write(ctx, path, &config, QRB_F32));
     ASSERT_OK(ctx, read_path(path, &back));
     expect_equal(&config, &back);
+}
+END_TEST
+
+/* The point of a locale may be a comma, or have more than one byte. */
+START_TEST(no_locale_of_the_host_changes_what_is_written_or_read)
+{
+    qrb_engine_config config = make_config();
+    qrb_engine_config back;
+    char *expected;
+    char *found;
+
+    config.rms_epsilon = 1.0 / 3;
+    config.rope_theta = 12345.678901234567;
+    ASSERT_OK(ctx, qrb__config_write(ctx, path, &config, QRB_F32));
+    expected = get_file(path, NULL);
+    if (enter_foreign_locale(foreign_locales[_i], directory)) {
+        ASSERT_OK(ctx, read_path(path, &back));
+        expect_equal(&config, &back);
+        ASSERT_OK(ctx, qrb__config_write(ctx, path, &config, QRB_F32));
+        /* The host's locale is what it was. */
+        ck_assert_str_ne(localeconv()->decimal_point, ".");
+        setlocale(LC_ALL, "C");
+        found = get_file(path, NULL);
+        ck_assert_str_eq(found, expected);
+        free(found);
+    }
+    free(expected);
 }
 END_TEST
 
@@ -401,14 +426,14 @@ START_TEST(numbers_are_the_shortest_that_read_back)
     };
     struct qrb__text text = { .ctx = ctx };
 
-    if (setlocale(LC_NUMERIC, "de_DE.UTF-8") == NULL)
-        printf("SKIP: no locale with another decimal point\n");
+    if (_i > 0)
+        enter_foreign_locale(foreign_locales[_i - 1], directory);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         qrb__text_json_number(&text, cases[i].value);
         ck_assert_str_eq(text.bytes, cases[i].text);
         qrb__text_release(&text);
     }
-    setlocale(LC_NUMERIC, "C");
+    setlocale(LC_ALL, "C");
 }
 END_TEST
 
@@ -492,7 +517,11 @@ int main(void)
                    the_head_dimension_follows_from_the_heads_or_is_refused);
     tcase_add_test(configs, configs_that_no_file_made_are_checked_too);
     tcase_add_test(configs, no_damage_to_a_config_does_harm);
-    tcase_add_test(configs, numbers_are_the_shortest_that_read_back);
+    tcase_add_loop_test(configs, numbers_are_the_shortest_that_read_back, 0,
+                        1 + FOREIGN_LOCALES);
+    tcase_add_loop_test(configs,
+                        no_locale_of_the_host_changes_what_is_written_or_read,
+                        0, FOREIGN_LOCALES);
     tcase_add_test(configs, text_grows_and_escapes);
     tcase_add_test(configs, no_failed_allocation_leaks_a_config);
     tcase_add_test(configs, configs_of_published_models_are_read_or_refused);

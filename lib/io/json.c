@@ -6,6 +6,8 @@
  * outside of strings are the only way down. */
 #include "io/json.h"
 
+#include <locale.h>
+
 #include <math.h>
 
 const struct qrb__json_limits qrb__json_header_limits = { 100000000, 8, 16 };
@@ -48,6 +50,24 @@ static qrb_status check_nesting(qrb_context *ctx, const char *text, size_t size,
     return QRB_OK;
 }
 
+/* jansson reads numbers in the locale of the thread, and aborts where that has
+ * a decimal point of several bytes: it gets the locale "C" for the time. */
+static json_t *load(const char *text, size_t size, json_error_t *error)
+{
+    const locale_t plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    locale_t host;
+    json_t *loaded;
+
+    error->text[0] = '\0';
+    if (plain == (locale_t)0)
+        return NULL; /* no memory */
+    host = uselocale(plain);
+    loaded = json_loadb(text, size, JSON_REJECT_DUPLICATES, error);
+    uselocale(host);
+    freelocale(plain);
+    return loaded;
+}
+
 qrb_status qrb__json_parse(qrb_context *ctx, const char *text, size_t size,
                            const struct qrb__json_limits *limits,
                            const char *name, json_t **out)
@@ -63,7 +83,7 @@ qrb_status qrb__json_parse(qrb_context *ctx, const char *text, size_t size,
     status = check_nesting(ctx, text, size, limits, name);
     if (status != QRB_OK)
         return status;
-    *out = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+    *out = load(text, size, &error);
     if (*out != NULL)
         return QRB_OK;
     /* Where it runs out of memory jansson mostly says nothing at all. */
