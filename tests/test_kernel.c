@@ -86,8 +86,8 @@ START_TEST(softmax_is_the_twin_s)
             float *z = filled(0, cols, 30);
 
             memcpy(expected, z, cols * sizeof *z);
-            ref.f32.softmax(expected, n, cols);
-            fast.f32.softmax(z, n, cols);
+            ref.f32.softmax(expected, cols, 1, n, cols);
+            fast.f32.softmax(z, cols, 1, n, cols);
             for (size_t i = 0; i < cols; i++)
                 assert_close((double)z[i], (double)expected[i],
                              6 * FLT_EPSILON * (double)expected[i] +
@@ -105,18 +105,18 @@ START_TEST(softmax_takes_what_floats_can_hold)
     if (!select_set(_i))
         return;
     memcpy(z, far, sizeof far);
-    fast.f32.softmax(z, 4, 4);
+    fast.f32.softmax(z, 4, 1, 4, 4);
     ck_assert_mem_eq(z, expected, sizeof expected);
     for (size_t bad = 0; bad < MOST; bad++) {
         z = filled(0, MOST, 1);
         z[bad] = NAN;
-        fast.f32.softmax(z, MOST, MOST);
+        fast.f32.softmax(z, MOST, 1, MOST, MOST);
         for (size_t i = 0; i < MOST; i++)
             ck_assert(isnan(z[i]));
     }
     for (size_t i = 0; i < MOST; i++)
         z[i] = i == 3 ? 0.0f : -INFINITY;
-    fast.f32.softmax(z, MOST, MOST);
+    fast.f32.softmax(z, MOST, 1, MOST, MOST);
     for (size_t i = 0; i < MOST; i++)
         ck_assert_float_eq(z[i], i == 3 ? 1.0f : 0.0f);
 }
@@ -133,7 +133,7 @@ START_TEST(exponentials_are_good_to_one_ulp)
         const double e = exp((double)z[1]);
         const double p = e / (1 + e);
 
-        fast.f32.softmax(z, 2, 2);
+        fast.f32.softmax(z, 2, 1, 2, 2);
         assert_close((double)z[1], p,
                      2 * FLT_EPSILON * p + (double)FLT_TRUE_MIN);
     }
@@ -150,18 +150,58 @@ START_TEST(softmax_grad_is_the_twin_s)
         float *dp = filled(1, n + 2, 1);
         double mean = 0;
 
-        ref.f32.softmax(p, n, n);
+        ref.f32.softmax(p, n, 1, n, n);
         memcpy(expected, dp, (n + 2) * sizeof *dp);
         for (size_t i = 0; i < n; i++)
             mean += fabs((double)p[i] * (double)dp[i]);
-        ref.f32.softmax_grad(p, expected, n, n + 2);
-        fast.f32.softmax_grad(p, dp, n, n + 2);
+        ref.f32.softmax_grad(p, expected, n + 2, 1, n, n + 2);
+        fast.f32.softmax_grad(p, dp, n + 2, 1, n, n + 2);
         for (size_t i = 0; i < n + 2; i++)
             assert_close((double)dp[i], (double)expected[i],
                          i < n ? (double)p[i] * 2 * FLT_EPSILON *
                                      (mean + fabs((double)dp[i]))
                                : 0);
     }
+}
+END_TEST
+
+/* Each row has the bits that it has alone, and what lies between rows stays. */
+static void compare_rows(const struct qrb__kernels_f32 *kernels, size_t rows,
+                         size_t n)
+{
+    enum { GAP = 3, MOST_CELLS = 40 * (80 + GAP) };
+    const size_t cols = n + rows;
+    const size_t stride = cols + GAP;
+    float p[MOST_CELLS];
+    float dp[MOST_CELLS];
+    float alone[2][MOST_CELLS];
+
+    ck_assert_uint_le(rows * stride, MOST_CELLS);
+    fill(p, rows * stride, n, 10);
+    fill(dp, rows * stride, n + 1, 1);
+    memcpy(alone[0], p, rows * stride * sizeof *p);
+    memcpy(alone[1], dp, rows * stride * sizeof *dp);
+    kernels->softmax(p, stride, rows, n, cols);
+    kernels->softmax_grad(p, dp, stride, rows, n, cols);
+    for (size_t r = 0; r < rows; r++) {
+        kernels->softmax(alone[0] + r * stride, 1, 1, n + r, cols);
+        kernels->softmax_grad(alone[0] + r * stride, alone[1] + r * stride, 1,
+                              1, n + r, cols);
+    }
+    if (memcmp(p, alone[0], rows * stride * sizeof *p) != 0 ||
+        memcmp(dp, alone[1], rows * stride * sizeof *dp) != 0)
+        ck_abort_msg("%zu rows from %zu", rows, n);
+}
+
+START_TEST(rows_of_a_softmax_do_not_know_each_other)
+{
+    if (!select_set(_i))
+        return;
+    for (size_t rows = 1; rows <= 40; rows += rows < 10 ? 1 : 10)
+        for (size_t n = 1; n <= 40; n += 3) {
+            compare_rows(&ref.f32, rows, n);
+            compare_rows(&fast.f32, rows, n);
+        }
 }
 END_TEST
 
@@ -759,6 +799,8 @@ int main(void)
     tcase_add_loop_test(vectors, softmax_takes_what_floats_can_hold, 0, SETS);
     tcase_add_loop_test(vectors, exponentials_are_good_to_one_ulp, 0, SETS);
     tcase_add_loop_test(vectors, softmax_grad_is_the_twin_s, 0, SETS);
+    tcase_add_loop_test(vectors, rows_of_a_softmax_do_not_know_each_other, 0,
+                        SETS);
     tcase_add_loop_test(vectors, nll_and_its_gradient_are_the_twin_s, 0, SETS);
     tcase_add_loop_test(vectors, rms_norm_is_the_twin_s, 0, SETS);
     tcase_add_loop_test(vectors, rms_norm_grad_is_the_twin_s, 0, SETS);

@@ -110,9 +110,8 @@ void REAL(qrb__attention_softmax)(qrb_context *ctx,
                                   const struct REAL(qrb__queries) *at,
                                   real *tile, size_t stride)
 {
-    for (size_t r = 0; r < at->rows; r++)
-        REAL_KERNELS(ctx)->softmax(tile + r * stride, at->query + r + 1,
-                                   at->keys);
+    REAL_KERNELS(ctx)->softmax(tile, stride, at->rows, at->query + 1,
+                               at->keys);
 }
 
 void REAL(qrb__attention_softmax_grad)(qrb_context *ctx,
@@ -120,10 +119,8 @@ void REAL(qrb__attention_softmax_grad)(qrb_context *ctx,
                                        const real *tile, real *gradient,
                                        size_t stride)
 {
-    for (size_t r = 0; r < at->rows; r++)
-        REAL_KERNELS(ctx)->softmax_grad(tile + r * stride,
-                                        gradient + r * stride,
-                                        at->query + r + 1, at->keys);
+    REAL_KERNELS(ctx)->softmax_grad(tile, gradient, stride, at->rows,
+                                    at->query + 1, at->keys);
 }
 
 void REAL(qrb__attention_probs_grad)(qrb_context *ctx,

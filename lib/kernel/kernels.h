@@ -55,10 +55,13 @@ struct qrb__product {
     void (*rotary)(real *x, size_t row_stride, const real *cosine,            \
                    const real *sine, size_t rows, size_t heads,               \
                    size_t head_dim, int interleaved, int inverse);            \
-    /* In place over z[0..n), z[n..cols) = 0; n >= 1. */                      \
-    void (*softmax)(real *z, size_t n, size_t cols);                          \
-    /* dp becomes dz = p (dp - sum p dp) over [0, n), 0 over [n, cols). */    \
-    void (*softmax_grad)(const real *p, real *dp, size_t n, size_t cols);     \
+    /* In place on rows `stride` apart, row r of which is over [0, n + r);   \
+     * 0 from there to cols.  n >= 1; the rows do not know each other. */     \
+    void (*softmax)(real *z, size_t stride, size_t rows, size_t n,            \
+                    size_t cols);                                             \
+    /* dp becomes dz = p (dp - sum p dp) over such rows, and 0 behind. */     \
+    void (*softmax_grad)(const real *p, real *dp, size_t stride, size_t rows, \
+                         size_t n, size_t cols);                              \
     /* y = silu(gate) up */                                                   \
     void (*swiglu)(const real *gate, const real *up, size_t n, real *y);      \
     void (*swiglu_grad)(const real *gate, const real *up, const real *dy,     \

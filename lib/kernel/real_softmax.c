@@ -1,4 +1,4 @@
-/* Softmax of a row, its gradient, and the negative log-likelihood of one entry
+/* Softmax of rows, its gradient, and the negative log-likelihood of one entry
  * with its gradient.  The maximum is taken off first, so that no exponential
  * overflows; sums run in double.  O(cols) each, no scratch. */
 #include "kernel/ref.h"
@@ -25,28 +25,33 @@ static double exponentials(real *z, size_t n, real top)
     return sum;
 }
 
-static void softmax(real *z, size_t n, size_t cols)
+static void softmax(real *z, size_t stride, size_t rows, size_t n, size_t cols)
 {
-    const real scale = (real)(1.0 / exponentials(z, n, maximum(z, n)));
+    for (size_t r = 0; r < rows; r++, n++, z += stride) {
+        const real scale = (real)(1.0 / exponentials(z, n, maximum(z, n)));
 
-    for (size_t i = 0; i < n; i++)
-        z[i] *= scale;
-    for (size_t i = n; i < cols; i++)
-        z[i] = 0;
+        for (size_t i = 0; i < n; i++)
+            z[i] *= scale;
+        for (size_t i = n; i < cols; i++)
+            z[i] = 0;
+    }
 }
 
-static void softmax_grad(const real *p, real *dp, size_t n, size_t cols)
+static void softmax_grad(const real *p, real *dp, size_t stride, size_t rows,
+                         size_t n, size_t cols)
 {
-    double sum = 0;
-    real mean;
+    for (size_t r = 0; r < rows; r++, n++, p += stride, dp += stride) {
+        double sum = 0;
+        real mean;
 
-    for (size_t i = 0; i < n; i++)
-        sum += (double)p[i] * (double)dp[i];
-    mean = (real)sum;
-    for (size_t i = 0; i < n; i++)
-        dp[i] = p[i] * (dp[i] - mean);
-    for (size_t i = n; i < cols; i++)
-        dp[i] = 0;
+        for (size_t i = 0; i < n; i++)
+            sum += (double)p[i] * (double)dp[i];
+        mean = (real)sum;
+        for (size_t i = 0; i < n; i++)
+            dp[i] = p[i] * (dp[i] - mean);
+        for (size_t i = n; i < cols; i++)
+            dp[i] = 0;
+    }
 }
 
 static double nll(const real *logits, size_t cols, size_t target)

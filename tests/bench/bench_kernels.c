@@ -26,15 +26,15 @@ typedef void (*job_fn)(const struct qrb__kernels *k, const struct arrays *a);
 
 static void run_softmax(const struct qrb__kernels *k, const struct arrays *a)
 {
-    for (size_t i = 0; i + 256 <= COUNT; i += 256)
-        k->f32.softmax(a->x[0] + i, 256, 256);
+    for (size_t i = 0; i + 64 * 256 <= COUNT; i += 64 * 256)
+        k->f32.softmax(a->x[0] + i, 256, 64, 193, 256);
 }
 
 static void run_softmax_grad(const struct qrb__kernels *k,
                              const struct arrays *a)
 {
-    for (size_t i = 0; i + 256 <= COUNT; i += 256)
-        k->f32.softmax_grad(a->x[0] + i, a->x[1] + i, 256, 256);
+    for (size_t i = 0; i + 64 * 256 <= COUNT; i += 64 * 256)
+        k->f32.softmax_grad(a->x[0] + i, a->x[1] + i, 256, 64, 193, 256);
 }
 
 static void run_nll_grad(const struct qrb__kernels *k, const struct arrays *a)
