@@ -82,12 +82,12 @@ static void score(size_t task, size_t worker, void *arg)
     }
 }
 
-static void input_grad(size_t task, size_t worker, void *arg)
+/* Over the whole chunk: a product with so many terms is cut into tiles better
+ * than it is in blocks of rows, whose logits have left the cache anyway. */
+static void input_grad(const struct head *head)
 {
-    const struct head *head = arg;
     const struct qrb__engine *engine = head->engine;
-    const size_t at = task * QRB__ROW_BLOCK;
-    const struct qrb__gemm shape = { .m = block_rows(head, task),
+    const struct qrb__gemm shape = { .m = head->rows,
                                      .n = head->dim,
                                      .k = head->vocab,
                                      .lda = head->vocab,
@@ -95,11 +95,10 @@ static void input_grad(size_t task, size_t worker, void *arg)
                                      .ldc = head->dim,
                                      .alpha = 1 };
 
-    (void)worker;
-    REAL(qrb__gemm)(engine->ctx, &shape, head->logits + at * head->vocab,
+    REAL(qrb__gemm)(engine->ctx, &shape, head->logits,
                     weight_of(engine, head->weight),
                     gradient_rows(engine, head->op->in, NULL) +
-                        (head->first + at) * head->dim);
+                        head->first * head->dim);
 }
 
 static void copy_logits(size_t task, size_t worker, void *arg)
@@ -120,13 +119,6 @@ static void copy_logits(size_t task, size_t worker, void *arg)
 }
 
 static void block_of_loss(size_t task, size_t worker, void *arg)
-{
-    make_logits(task, worker, arg);
-    score(task, worker, arg);
-    input_grad(task, worker, arg);
-}
-
-static void block_of_nll(size_t task, size_t worker, void *arg)
 {
     make_logits(task, worker, arg);
     score(task, worker, arg);
@@ -191,7 +183,7 @@ static qrb_status chunk_tapped(struct head *head, size_t tasks)
         return QRB_OK;
     status = tap_logits(head, QRB_TAP_LINEAR_OUTPUT | QRB_TAP_GRAD);
     if (status == QRB_OK)
-        qrb__parallel_for(ctx, tasks, input_grad, head);
+        input_grad(head);
     return status;
 }
 
@@ -199,12 +191,13 @@ static void chunk(struct head *head, size_t tasks)
 {
     qrb_context *ctx = head->engine->ctx;
 
+    qrb__parallel_for(ctx, tasks,
+                      head->engine->batch.sink == QRB__SINK_NLL
+                          ? block_of_loss
+                          : block_of_logits,
+                      head);
     if (head->training)
-        qrb__parallel_for(ctx, tasks, block_of_loss, head);
-    else if (head->engine->batch.sink == QRB__SINK_NLL)
-        qrb__parallel_for(ctx, tasks, block_of_nll, head);
-    else
-        qrb__parallel_for(ctx, tasks, block_of_logits, head);
+        input_grad(head);
 }
 
 static qrb_status all_chunks(struct head *head)
