@@ -149,8 +149,8 @@ static void add(struct host *h, qrb_model *model, const char *name,
     shape.memory = gradients;
     must(h, qrb_tensor_create(h->ctx, &shape, &gradient));
     parameter.name = name;
-    parameter.role = role;
-    parameter.layer = 0; /* block 0: its matrices are what filters select */
+    parameter.role = role; /* by which default filters select */
+    parameter.layer = 0;   /* the first block */
     parameter.flags = role == QRB_ROLE_FC1 ? QRB_PARAM_TRANSPOSED : 0;
     parameter.weight = weight;
     parameter.gradient = gradient;

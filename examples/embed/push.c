@@ -67,8 +67,8 @@ static void register_parameter(struct host *h, const char *name, uint32_t role,
     shape.memory = h->g + at;
     must(h, qrb_tensor_create(h->ctx, &shape, &gradient));
     parameter.name = name;
-    parameter.role = role;
-    parameter.layer = 0; /* block 0: its matrices are what filters select */
+    parameter.role = role; /* by which default filters select */
+    parameter.layer = 0;   /* the first block */
     parameter.weight = weight;
     parameter.gradient = gradient;
     must(h, qrb_model_add_parameter(h->model, &parameter, NULL));

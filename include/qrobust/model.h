@@ -245,7 +245,7 @@ typedef struct qrb_filter {
     size_t struct_size;
     uint64_t roles;   /* bit r: role r; 0: every matrix inside blocks, which
                          is Q K V QKV O GATE UP DOWN FC1 FC2 CONV of rank 2 or
-                         more (default) */
+                         more, whatever its layer (default) */
     const char *name; /* glob with * and ? over the whole name, on top of the
                          roles; borrowed; NULL: any name (default) */
 } qrb_filter;

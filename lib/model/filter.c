@@ -48,10 +48,12 @@ qrb_status qrb__filter_check(qrb_context *ctx, const qrb_filter *filter)
 qrb_status qrb__filter_count(qrb_model *model, const qrb_filter *filter,
                              size_t *out)
 {
+    qrb_filter known = QRB_FILTER_INIT;
     size_t count = 0;
     qrb_status status;
 
-    status = qrb__filter_check(model->ctx, filter);
+    status = qrb__options_copy(model->ctx, filter, sizeof known, "filter",
+                               &known);
     if (status != QRB_OK)
         return status;
     for (size_t i = 0; i < model->count; i++)
@@ -59,8 +61,12 @@ qrb_status qrb__filter_count(qrb_model *model, const qrb_filter *filter,
     if (count == 0)
         return qrb__fail(model->ctx, QRB_E_INVALID_ARG,
                          "the filter selects none of the model's %zu "
-                         "parameters",
-                         model->count);
+                         "parameters%s",
+                         model->count,
+                         known.roles == 0
+                             ? "; without roles it selects matrices of the "
+                               "roles Q to CONV, so register them with theirs"
+                             : "");
     *out = count;
     return QRB_OK;
 }
