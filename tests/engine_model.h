@@ -3,7 +3,7 @@
 #define TESTS_ENGINE_MODEL_H
 
 #include "engine_variants.h"
-#include "harness.h"
+#include "matrix.h"
 #include "model/model.h"
 
 static inline qrb_parameter parameter_at(const qrb_model *model, size_t index)
@@ -39,7 +39,14 @@ static inline qrb_model *make_model(qrb_context *ctx,
 
 enum { BATCH_SEQUENCES = 3, BATCH_LENGTH = 150 };
 
-/* A batch of [sequences, length] of a fixed text, each sequence with another
+/* A fixed text. */
+static inline void fill_tokens(int32_t *tokens, size_t count, size_t vocab)
+{
+    for (size_t i = 0; i < count; i++)
+        tokens[i] = (int32_t)((i * i * 7 + i * 3 + 5) % vocab);
+}
+
+/* A batch of [sequences, length] of that text, each sequence with another
  * first scored token. */
 struct test_batch {
     int32_t tokens[BATCH_SEQUENCES * BATCH_LENGTH];
@@ -54,8 +61,7 @@ static inline void fill_batch(struct test_batch *out, size_t sequences,
 
     ck_assert_uint_le(sequences, BATCH_SEQUENCES);
     ck_assert_uint_le(length, BATCH_LENGTH);
-    for (size_t i = 0; i < sequences * length; i++)
-        out->tokens[i] = (int32_t)((i * i * 7 + i * 3 + 5) % vocab);
+    fill_tokens(out->tokens, sequences * length, vocab);
     for (size_t s = 0; s < sequences; s++)
         out->first[s] = 1 + s * length / 4;
     out->batch = none;

@@ -2,20 +2,12 @@
 #ifndef TESTS_QUANTIZER_FIXTURE_H
 #define TESTS_QUANTIZER_FIXTURE_H
 
-#include "harness.h"
+#include "matrix.h"
 
 #include <qrobust/quantizer.h>
 
 /* Odd sizes, so that runs end in the middle of rows. */
 enum { ROWS = 67, COLS = 192, ELEMENTS = ROWS * COLS };
-
-static inline void fill(uint32_t seed, size_t n, float *out)
-{
-    for (size_t i = 0; i < n; i++) {
-        seed = 1664525u * seed + 1013904223u;
-        out[i] = (float)(seed / 4294967296.0 - 0.5);
-    }
-}
 
 static inline qrb_context *context_of(size_t threads)
 {
@@ -25,22 +17,6 @@ static inline qrb_context *context_of(size_t threads)
     options.threads = threads;
     ck_assert_int_eq(qrb_context_create(&options, &ctx), QRB_OK);
     return ctx;
-}
-
-/* A view of the caller's memory, or its own where that is NULL. */
-static inline qrb_tensor *matrix(qrb_context *ctx, uint32_t dtype, size_t rows,
-                                 size_t cols, void *memory)
-{
-    qrb_tensor_options options = QRB_TENSOR_OPTIONS_INIT;
-    qrb_tensor *tensor;
-
-    options.dtype = dtype;
-    options.rank = 2;
-    options.shape[0] = rows;
-    options.shape[1] = cols;
-    options.memory = memory;
-    ASSERT_OK(ctx, qrb_tensor_create(ctx, &options, &tensor));
-    return tensor;
 }
 
 static inline qrb_quantizer *named(qrb_context *ctx, const char *name)

@@ -133,18 +133,6 @@ static const char *const allowed[] = {
     "qrb_window_at",
 };
 
-static qrb_tensor *make_tensor(size_t rows, size_t cols)
-{
-    qrb_tensor_options options = QRB_TENSOR_OPTIONS_INIT;
-    qrb_tensor *tensor = NULL;
-
-    options.rank = 2;
-    options.shape[0] = rows;
-    options.shape[1] = cols;
-    ASSERT_OK(w.ctx, qrb_tensor_create(w.ctx, &options, &tensor));
-    return tensor;
-}
-
 static void set_up(void)
 {
     const qrb_engine_config config = config_of(&variants[0]);
@@ -160,8 +148,8 @@ static void set_up(void)
         w.tokens[i] = (int32_t)(i % config.vocab);
     w.model = make_model(w.ctx, &config, QRB_F32);
     w.other = make_model(w.ctx, &config, QRB_F32);
-    w.tensor = make_tensor(config.dim, config.dim);
-    w.wide = make_tensor(4, config.vocab);
+    w.tensor = matrix(w.ctx, QRB_F32, config.dim, config.dim, NULL);
+    w.wide = matrix(w.ctx, QRB_F32, 4, config.vocab, NULL);
     ASSERT_OK(w.ctx, qrb_pass_create(w.model, NULL, &w.pass));
     ASSERT_OK(w.ctx, qrb_noise_create_attack(w.ctx, NULL, &w.unbound));
     ASSERT_OK(w.ctx, qrb_noise_create_attack(w.ctx, NULL, &w.attack));

@@ -18,20 +18,6 @@ static bool same_gradients(const qrb_model *a, const qrb_model *b)
     return true;
 }
 
-static qrb_tensor *make_logits(qrb_context *ctx, uint32_t dtype, size_t rows,
-                               size_t vocab)
-{
-    qrb_tensor_options options = QRB_TENSOR_OPTIONS_INIT;
-    qrb_tensor *tensor = NULL;
-
-    options.dtype = dtype;
-    options.rank = 2;
-    options.shape[0] = rows;
-    options.shape[1] = vocab;
-    ASSERT_OK(ctx, qrb_tensor_create(ctx, &options, &tensor));
-    return tensor;
-}
-
 /* Both run the same source on the same weights.  A logit is a sum over paths
  * of some 100 roundings of eps = 6e-8 each that partly cancel. */
 START_TEST(float_agrees_with_double)
@@ -40,8 +26,8 @@ START_TEST(float_agrees_with_double)
     qrb_context *ctx = make_threads(2);
     qrb_model *narrow = make_model(ctx, &config, QRB_F32);
     qrb_model *wide = make_model(ctx, &config, QRB_F64);
-    qrb_tensor *x = make_logits(ctx, QRB_F32, 3 * 100, config.vocab);
-    qrb_tensor *y = make_logits(ctx, QRB_F64, 3 * 100, config.vocab);
+    qrb_tensor *x = matrix(ctx, QRB_F32, 3 * 100, config.vocab, NULL);
+    qrb_tensor *y = matrix(ctx, QRB_F64, 3 * 100, config.vocab, NULL);
     struct test_batch batch;
     double largest = 0;
     double apart = 0;
@@ -138,8 +124,8 @@ START_TEST(rows_of_a_batch_are_those_of_single_sequences)
     qrb_context *ctx = make_threads(1);
     qrb_model *model = make_model(ctx, &config, QRB_F64);
     const size_t vocab = config.vocab;
-    qrb_tensor *all = make_logits(ctx, QRB_F64, 3 * 80, vocab);
-    qrb_tensor *one = make_logits(ctx, QRB_F64, 50, vocab);
+    qrb_tensor *all = matrix(ctx, QRB_F64, 3 * 80, vocab, NULL);
+    qrb_tensor *one = matrix(ctx, QRB_F64, 50, vocab, NULL);
     struct test_batch batch;
 
     fill_batch(&batch, 3, 80, vocab);
@@ -179,7 +165,7 @@ START_TEST(callbacks_agree_with_each_other)
     const size_t vocab = config.vocab;
     qrb_context *ctx = make_threads(2);
     qrb_model *model = make_model(ctx, &config, dtype);
-    qrb_tensor *all = make_logits(ctx, dtype, 3 * 90, vocab);
+    qrb_tensor *all = matrix(ctx, dtype, 3 * 90, vocab, NULL);
     float *logits = calloc(3 * 90 * vocab, sizeof *logits);
     float *nll = calloc(3 * 90, sizeof *nll);
     int32_t *targets = calloc(3 * 90, sizeof *targets);
@@ -351,7 +337,7 @@ START_TEST(batches_that_make_no_sense_are_refused)
     const qrb_engine_config config = config_of(&variants[0]);
     qrb_context *ctx = make_threads(1);
     qrb_model *model = make_model(ctx, &config, QRB_F32);
-    qrb_tensor *logits = make_logits(ctx, QRB_F32, 4, config.vocab);
+    qrb_tensor *logits = matrix(ctx, QRB_F32, 4, config.vocab, NULL);
     int32_t tokens[200] = { 1, 2, 3, 4 };
     struct test_batch batch;
     size_t scored;
@@ -378,7 +364,7 @@ START_TEST(batches_that_make_no_sense_are_refused)
     ASSERT_FAILS(ctx, qrb_engine_logits(model, tokens, 2, 2, logits),
                  QRB_E_INVALID_ARG, "token 1 of sequence 1 is -1");
     qrb_tensor_destroy(logits);
-    logits = make_logits(ctx, QRB_F32, 161, config.vocab);
+    logits = matrix(ctx, QRB_F32, 161, config.vocab, NULL);
     tokens[3] = 4;
     ASSERT_FAILS(ctx, qrb_engine_logits(model, tokens, 1, 161, logits),
                  QRB_E_SHAPE, "the model's context is 160");
@@ -546,7 +532,7 @@ START_TEST(the_models_of_hosts_are_told_apart)
     qrb_model *model = NULL;
     int32_t token = 0;
     uint64_t bytes;
-    qrb_tensor *logits = make_logits(ctx, QRB_F32, 1, 1);
+    qrb_tensor *logits = matrix(ctx, QRB_F32, 1, 1, NULL);
 
     ASSERT_OK(ctx, qrb_model_create(ctx, NULL, &model));
     ASSERT_FAILS(ctx, qrb_engine_get_config(model, &config), QRB_E_STATE,

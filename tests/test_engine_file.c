@@ -11,8 +11,7 @@ static const int32_t *text(size_t vocab)
 {
     static int32_t tokens[ROWS];
 
-    for (size_t i = 0; i < ROWS; i++)
-        tokens[i] = (int32_t)((i * i * 7 + i * 3 + 5) % vocab);
+    fill_tokens(tokens, ROWS, vocab);
     return tokens;
 }
 
@@ -20,20 +19,14 @@ static const int32_t *text(size_t vocab)
 static void *logits_of(qrb_model *model)
 {
     qrb_engine_config config = QRB_ENGINE_CONFIG_INIT;
-    qrb_tensor_options options = QRB_TENSOR_OPTIONS_INIT;
     const uint32_t dtype = qrb_tensor_dtype(parameter_at(model, 0).weight);
-    qrb_tensor *tensor = NULL;
+    qrb_tensor *tensor;
     void *out;
 
     ASSERT_OK(model->ctx, qrb_engine_get_config(model, &config));
     out = malloc(ROWS * config.vocab * qrb_dtype_size(dtype));
     ck_assert_ptr_nonnull(out);
-    options.dtype = dtype;
-    options.memory = out;
-    options.rank = 2;
-    options.shape[0] = ROWS;
-    options.shape[1] = config.vocab;
-    ASSERT_OK(model->ctx, qrb_tensor_create(model->ctx, &options, &tensor));
+    tensor = matrix(model->ctx, dtype, ROWS, config.vocab, out);
     ASSERT_OK(model->ctx, qrb_engine_logits(model, text(config.vocab),
                                             SEQUENCES, LENGTH, tensor));
     qrb_tensor_destroy(tensor);

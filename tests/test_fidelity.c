@@ -3,42 +3,19 @@
 #include <math.h>
 #include <stdbool.h>
 
-#include "harness.h"
+#include "matrix.h"
 
 #include <qrobust/metric.h>
 
 /* 100 rows of 150 elements, or 3 of 5000: shorter and longer than a run. */
 enum { ROWS = 100, ELEMENTS = 15000 };
 
-static void fill(uint32_t seed, size_t n, float *out)
-{
-    for (size_t i = 0; i < n; i++) {
-        seed = 1664525u * seed + 1013904223u;
-        out[i] = (float)(seed / 4294967296.0 - 0.5);
-    }
-}
-
-static qrb_tensor *tensor_of(qrb_context *ctx, uint32_t dtype, size_t rows,
-                             size_t cols, void *memory)
-{
-    qrb_tensor_options options = QRB_TENSOR_OPTIONS_INIT;
-    qrb_tensor *tensor;
-
-    options.dtype = dtype;
-    options.rank = 2;
-    options.shape[0] = rows;
-    options.shape[1] = cols;
-    options.memory = memory;
-    ASSERT_OK(ctx, qrb_tensor_create(ctx, &options, &tensor));
-    return tensor;
-}
-
 static qrb_fidelity_result compare(qrb_context *ctx, double *x, double *y,
                                    size_t n)
 {
     qrb_fidelity_result r = { .struct_size = sizeof r };
-    qrb_tensor *a = tensor_of(ctx, QRB_F64, 1, n, x);
-    qrb_tensor *b = tensor_of(ctx, QRB_F64, 1, n, y);
+    qrb_tensor *a = matrix(ctx, QRB_F64, 1, n, x);
+    qrb_tensor *b = matrix(ctx, QRB_F64, 1, n, y);
 
     ASSERT_OK(ctx, qrb_fidelity(a, b, &r));
     qrb_tensor_destroy(a);
@@ -119,7 +96,7 @@ static qrb_fidelity_result compare_matrices(size_t threads, size_t rows,
         tensor.memory = stored;
     }
     ASSERT_OK(ctx, qrb_tensor_create(ctx, &tensor, &a));
-    b = tensor_of(ctx, QRB_F32, rows, cols, y);
+    b = matrix(ctx, QRB_F32, rows, cols, y);
     ASSERT_OK(ctx, qrb_fidelity(a, b, &r));
     qrb_tensor_destroy(a);
     qrb_tensor_destroy(b);
@@ -153,11 +130,11 @@ START_TEST(tensors_that_cannot_be_compared_are_refused)
     int32_t integers[6] = { 0 };
     qrb_context *ctx = make_context(NULL);
     qrb_fidelity_result r = { .struct_size = sizeof r, .cosine = 42 };
-    qrb_tensor *a = tensor_of(ctx, QRB_F32, 2, 3, x);
-    qrb_tensor *turned = tensor_of(ctx, QRB_F32, 3, 2, x);
-    qrb_tensor *bad = tensor_of(ctx, QRB_F32, 2, 3, broken);
-    qrb_tensor *large = tensor_of(ctx, QRB_F64, 2, 3, huge);
-    qrb_tensor *whole = tensor_of(ctx, QRB_I32, 2, 3, integers);
+    qrb_tensor *a = matrix(ctx, QRB_F32, 2, 3, x);
+    qrb_tensor *turned = matrix(ctx, QRB_F32, 3, 2, x);
+    qrb_tensor *bad = matrix(ctx, QRB_F32, 2, 3, broken);
+    qrb_tensor *large = matrix(ctx, QRB_F64, 2, 3, huge);
+    qrb_tensor *whole = matrix(ctx, QRB_I32, 2, 3, integers);
 
     ASSERT_FAILS(ctx, qrb_fidelity(a, turned, &r), QRB_E_SHAPE,
                  "the reference is [2, 3], the approximation [3, 2]");

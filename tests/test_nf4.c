@@ -2,7 +2,7 @@
 #include <float.h>
 #include <math.h>
 
-#include "harness.h"
+#include "matrix.h"
 
 #include <qrobust/quantizer.h>
 
@@ -26,29 +26,6 @@ static const float values[16] = {
     0.7229568362236023f,
     1.0f,
 };
-
-static void fill(uint32_t seed, size_t n, float *out)
-{
-    for (size_t i = 0; i < n; i++) {
-        seed = 1664525u * seed + 1013904223u;
-        out[i] = (float)(seed / 4294967296.0 - 0.5);
-    }
-}
-
-static qrb_tensor *matrix(qrb_context *ctx, uint32_t dtype, size_t rows,
-                          size_t cols, void *memory)
-{
-    qrb_tensor_options options = QRB_TENSOR_OPTIONS_INIT;
-    qrb_tensor *tensor;
-
-    options.dtype = dtype;
-    options.rank = 2;
-    options.shape[0] = rows;
-    options.shape[1] = cols;
-    options.memory = memory;
-    ASSERT_OK(ctx, qrb_tensor_create(ctx, &options, &tensor));
-    return tensor;
-}
 
 /* Quantize w [rows, cols] in blocks, and dequantize into out. */
 static qrb_packed *quantize(qrb_context *ctx, float *w, size_t rows,
