@@ -453,6 +453,64 @@ START_TEST(the_order_of_a_unit_does_not_matter)
 }
 END_TEST
 
+/* Units of widths down to nothing, one weight of each. */
+START_TEST(a_column_of_units_codes_as_each_of_them)
+{
+    double units[MANY];
+    double scales[MANY];
+    double zero_points[MANY];
+    double w[MANY];
+    double values[MANY];
+    float scales_f32[MANY];
+    float zero_points_f32[MANY];
+    float w_f32[MANY];
+    int32_t codes[MANY];
+    int32_t codes_f32[MANY];
+
+    fill(9, MANY, w);
+    for (uint32_t mode = 1; mode <= MODES; mode++) {
+        const struct qrb__grid grid = grid_of(mode, 2 + mode % 5);
+
+        for (size_t i = 0; i < MANY; i++) {
+            struct qrb__grid_scale scale;
+
+            fill((uint32_t)i, 5, units);
+            for (size_t k = 0; k < 5; k++)
+                units[k] *= pow(10, -(double)(i % 12));
+            scale = qrb__grid_fit_f64(&grid, units, 5);
+            scales_f32[i] = (float)scale.scale;
+            zero_points_f32[i] = (float)scale.zero_point;
+            w_f32[i] = (float)w[i];
+            scales[i] = scale.scale;
+            zero_points[i] = scale.zero_point;
+        }
+        memcpy(values, w, sizeof values); /* in place */
+        qrb__grid_code_each_f64(&grid, scales, zero_points, values, MANY,
+                                codes, values);
+        qrb__grid_code_each_f32(&grid, scales_f32, zero_points_f32, w_f32,
+                                MANY, codes_f32, w_f32);
+        for (size_t i = 0; i < MANY; i++) {
+            const struct qrb__grid_scale scale = { scales[i], zero_points[i] };
+            const struct qrb__grid_scale scale_f32 = { scales_f32[i],
+                                                       zero_points_f32[i] };
+            const float single = (float)w[i];
+            int32_t code;
+            double value;
+            float value_f32;
+
+            qrb__grid_encode_f64(&grid, &scale, &w[i], 1, &code);
+            qrb__grid_decode_f64(&scale, &code, 1, &value);
+            ck_assert_int_eq(codes[i], code);
+            ck_assert_double_eq(values[i], value);
+            qrb__grid_encode_f32(&grid, &scale_f32, &single, 1, &code);
+            qrb__grid_decode_f32(&scale_f32, &code, 1, &value_f32);
+            ck_assert_int_eq(codes_f32[i], code);
+            ck_assert_float_eq(w_f32[i], value_f32);
+        }
+    }
+}
+END_TEST
+
 /* Extremes of both types: nothing but finite scales and values comes out, the
  * scale is positive, and codes stay in the range of an int32. */
 START_TEST(finite_weights_never_make_anything_else)
@@ -584,6 +642,7 @@ int main(void)
     tcase_add_test(contracts,
                    scaling_by_a_power_of_two_keeps_codes_and_zero_points);
     tcase_add_test(contracts, the_order_of_a_unit_does_not_matter);
+    tcase_add_test(contracts, a_column_of_units_codes_as_each_of_them);
     tcase_add_test(contracts, finite_weights_never_make_anything_else);
     tcase_add_test(contracts, rounding_is_half_to_even);
     tcase_add_test(contracts, bits_of_a_zero_point_follow_the_mode);

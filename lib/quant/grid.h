@@ -80,4 +80,15 @@ void qrb__grid_decode_f32(const struct qrb__grid_scale *scale,
 void qrb__grid_decode_f64(const struct qrb__grid_scale *scale,
                           const int32_t *codes, size_t n, double *values);
 
+/* Codes of one weight each of n units, and their values: a column of a matrix
+ * whose rows are units.  As encode and decode of each; w may be the values'
+ * memory. */
+void qrb__grid_code_each_f32(const struct qrb__grid *grid, const float *scales,
+                             const float *zero_points, const float *w,
+                             size_t n, int32_t *codes, float *values);
+void qrb__grid_code_each_f64(const struct qrb__grid *grid,
+                             const double *scales, const double *zero_points,
+                             const double *w, size_t n, int32_t *codes,
+                             double *values);
+
 #endif

@@ -227,6 +227,26 @@ void REAL(qrb__grid_decode)(const struct qrb__grid_scale *scale,
         values[i] = value_of(h, z, (real)codes[i]);
 }
 
+void REAL(qrb__grid_code_each)(const struct qrb__grid *grid, const real *scales,
+                               const real *zero_points, const real *w,
+                               size_t n, int32_t *codes, real *values)
+{
+    const struct qrb__grid_scale none = { 1, 0 };
+    const struct coder coder = coder_of(grid, &none);
+
+    for (size_t i = 0; i < n; i++) {
+        struct coder own = coder;
+        real code;
+
+        own.divisor =
+            coder.real_zero ? larger(scales[i], (real)1e-9) : scales[i];
+        own.zero_point = zero_points[i];
+        code = code_of(&own, w[i]);
+        codes[i] = (int32_t)code;
+        values[i] = value_of(scales[i], zero_points[i], code);
+    }
+}
+
 /* GPTQ's search: |w^ - w|^2.4 of ranges that shrink by hundredths. */
 void REAL(qrb__grid_clip_errors)(const struct qrb__grid *grid, const real *w,
                                  size_t n, real lo, real hi, double *errors)
