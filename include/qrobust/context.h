@@ -70,7 +70,8 @@ typedef void (*qrb_task_fn)(size_t task, size_t worker, void *arg);
  *
  * A context that a child of fork() got from its parent runs serially there,
  * without the runner: the parent's threads do not exist in it.  Contexts that
- * the child makes itself have threads of their own.
+ * the child makes itself have threads of their own; in a build on OpenMP they
+ * ask for one thread or lend a runner, for its threads do not survive fork().
  */
 typedef void (*qrb_runner_fn)(size_t tasks, size_t workers, qrb_task_fn run,
                               void *arg, void *user);
