@@ -27,6 +27,7 @@ c_id_attributes = ["QRB_API"]
 
 html_theme = "furo"
 html_title = "libqrobust"
+templates_path = ["templates"]
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False

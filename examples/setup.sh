@@ -18,8 +18,8 @@ build='meson ninja-build gcc libc6-dev pkg-config
     libblis-serial-dev|libblis-openmp-dev|libblis-pthread-dev
     libjansson-dev libpcre2-dev libutf8proc-dev librandom123-dev
     bible-kjv'
-tests='check abigail-tools clang cmake doxygen furo g++ gcovr libc6-dbg mandoc
-    python3-breathe python3-myst-parser python3-sphinx valgrind
+tests='check abigail-tools clang cmake doxygen fonts-stix furo g++ gcovr
+    libc6-dbg mandoc python3-breathe python3-myst-parser python3-sphinx valgrind
     libopenblas-dev|libopenblas-serial-dev|libopenblas-openmp-dev'
 optional='libclang-rt-14-dev|libclang-rt-dev python3-torch python3-numpy
     python3-sentencepiece'

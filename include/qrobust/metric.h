@@ -35,7 +35,7 @@ QRB_API qrb_status qrb_metric_add_nll(qrb_metric *metric, const float *nll,
 
 /**
  * Add rows of logits of the measured model, and of a base model at the same
- * positions (methods 6.3).  A row counts
+ * positions.  A row counts
  *
  *  - for the likelihood where its target is not -1, with softmax in double;
  *  - for KL(base || measured) = sum p (ln p - ln q) and for agreement (equal
@@ -99,7 +99,7 @@ QRB_API qrb_status qrb_metric_get(const qrb_metric *metric,
 
 /**
  * Recovery % = 100 (attacked - defended) / (attacked - clean), of perplexities
- * of one precision (methods 4.6).
+ * of one precision.
  *
  * @return NaN where attacked <= clean, and where an argument is NaN
  *
@@ -121,7 +121,7 @@ typedef struct qrb_prompt_result {
 } qrb_prompt_result;
 
 /**
- * Prompt statistics of perplexities (methods 4.6): of all prompts, or of those
+ * Prompt statistics of perplexities: of all prompts, or of those
  * of one category.
  *
  * @param clean    [count], above 0; prompts of which all three perplexities
@@ -148,7 +148,7 @@ typedef struct qrb_window {
                             those from begin on; equal to end: none is */
 } qrb_window;
 
-/** Ways to cut a text into windows (methods 4.6 and 6.3).  The first token of
+/** Ways to cut a text into windows.  The first token of
  * a text is context and never scored.  Pinned values. */
 enum qrb_window_mode {
     /** A window each `stride` tokens, which scores what the one before did not
@@ -189,7 +189,7 @@ typedef struct qrb_fidelity_result {
 } qrb_fidelity_result;
 
 /**
- * Compare two float tensors of one shape (methods 6.2), in double; the result
+ * Compare two float tensors of one shape, in double; the result
  * does not depend on the number of threads.
  *
  * @param reference     F64, F32, F16 or BF16, any strides, every element finite

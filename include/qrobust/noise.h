@@ -18,7 +18,7 @@ typedef struct qrb_noise qrb_noise;
 
 /** Scale of an attack's sigma.  Pinned values. */
 enum qrb_sigma_scale {
-    QRB_SIGMA_ABSOLUTE = 0, /**< one sigma for all tensors (methods 4.2) */
+    QRB_SIGMA_ABSOLUTE = 0, /**< one sigma for all tensors */
     /** Sigma times the tensor's own standard deviation (of the population), as
      * it is when the perturbation begins. */
     QRB_SIGMA_RELATIVE = 1
@@ -118,7 +118,7 @@ typedef struct qrb_anchor_options {
  * Source: "Anchor-Guided Repair".  As printed (QRB_ANCHOR_OPTIONS_PAPER) the
  * gradient of the anchor is 13 orders below the loss's, and taken literally, on
  * a detached copy, it is zero; the decoupled form is what pulls, and the
- * default (methods 4.4).  qrb_anchor_gradient_ratio() shows which it is.
+ * default.  qrb_anchor_gradient_ratio() shows which it is.
  *
  * The anchor's weights come from qrb_anchor_snapshot() or
  * qrb_anchor_set_from(), after qrb_noise_bind().

@@ -119,7 +119,7 @@ QRB_API qrb_status qrb_pass_listen(qrb_pass *pass, uint32_t point,
 
 /**
  * Open a step, or its next microbatch: before each forward.  The three numbers
- * are the key of all randomness in it (methods 0.3).  A step that was begun
+ * are the key of all randomness in it.  A step that was begun
  * and never ended, because its batch failed, is given up by the next one.
  * May be called from inside a callback.
  *

@@ -24,7 +24,7 @@ typedef struct qrb_evaluate_options {
 /**
  * Perplexity of a model on a text, exp of the mean negative log-likelihood of
  * its scored tokens, and with a base model KL and top-1 agreement at the same
- * positions (methods 4.6 and 6.3).  qrb_window_at() says which tokens are
+ * positions.  qrb_window_at() says which tokens are
  * scored; each is scored once.  Windows that the host calls unusable, or whose
  * likelihood is not finite, are left out of `scored`; then nll and perplexity
  * are NaN, for the rest alone would flatter the model.
@@ -69,7 +69,7 @@ QRB_API qrb_status qrb_evaluate_batches(qrb_model *model,
 
 /**
  * Perplexity of each prompt on its own, exp of the mean over its tokens but
- * the first (methods 4.6); NaN for prompts of fewer than two tokens and for
+ * the first; NaN for prompts of fewer than two tokens and for
  * those that the host cannot use.  A figure does not depend on the other
  * prompts.
  *
@@ -135,7 +135,7 @@ typedef struct qrb_calibrate_result {
 
 /**
  * Find the sigma at which an attack raises perplexity by a ratio r, and leave
- * the attack set to it and to the options' seed (methods 4.3; Anchor-Guided
+ * the attack set to it and to the options' seed (Anchor-Guided
  * Repair, threat model): double sigma until r is in [1.2, 2], fit log r =
  * a sigma^2 + b at four fractions of it, solve, correct by secants, and
  * correct once more on the very draw that will be written.  Perplexities of
@@ -212,7 +212,7 @@ typedef struct qrb_repair_result {
 } qrb_repair_result;
 
 /**
- * Anchor-guided repair (Anchor-Guided Repair; methods 4.4 and 4.5): train on
+ * Anchor-guided repair (Anchor-Guided Repair): train on
  * text while an anchor pulls at the matrices inside blocks.  Norms, biases,
  * embeddings and the head train as well, without a pull.
  *
