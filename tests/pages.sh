@@ -37,7 +37,7 @@ for page in $pages; do
         wrong "$page has code that no test sees; put it into docs/snippets/"
     fi
     # A paragraph that ends in :: begins a block of code as well.
-    if grep -nE '(^|[^.:[:space:]] ?)::$' "$page" | grep -vE ':[[:space:]]*\.\. '; then
+    if grep -nE '::[[:space:]]*$' "$page" | grep -vE '^[0-9]+: *\.\. '; then
         wrong "$page has a literal block"
     fi
     if grep -nE 'https?:|www\.|/home/|/root|/usr/local|/work\b|/tmp\b' \
@@ -53,6 +53,18 @@ for page in $pages; do
         path=$(realpath --relative-to=. "$file")
         [ -f "$path" ] || wrong "$page: there is no $path"
         is_run "$path" || wrong "$page: no test runs $path"
+    done
+done
+
+# Figures on the pages of methods are those of results.md, where the commands
+# are; a page whose figures are older than the results fails.
+for page in docs/methods/*.rst; do
+    for figure in $(sed '1,/^In our hands$/d' "$page" |
+        grep -oE '[0-9]+\.[0-9]+'); do
+        checks=$((checks + 1))
+        grep -qE "(^|[^0-9.])$(echo "$figure" | sed 's/\./\\./')([^0-9]|\$)" \
+            docs/results.md ||
+            wrong "$page: $figure is not in docs/results.md"
     done
 done
 
