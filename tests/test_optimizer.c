@@ -578,6 +578,7 @@ START_TEST(options_that_make_no_sense_are_refused)
     REFUSES(weight_decay, NAN, "weight_decay");
     REFUSES(clip_norm, -1.0, "clip_norm");
     REFUSES(clip_norm, INFINITY, "clip_norm");
+    REFUSES(reserved, 1, "reserved");
     REFUSES(struct_size, 3, "struct_size");
     ck_assert_int_eq(qrb_optimizer_create(NULL, NULL, &optimizer),
                      QRB_E_INVALID_ARG);

@@ -197,6 +197,7 @@ START_TEST(options_that_make_no_sense_are_refused)
     REFUSES(lr_end, -0.1, "lr_end");
     REFUSES(lr_end, 1.5, "lr_end");
     REFUSES(lr_end, NAN, "lr_end");
+    REFUSES(reserved, 1, "reserved");
     REFUSES(schedule, 2, "schedule");
     REFUSES(accumulation, 0, "accumulation");
     REFUSES(checkpoint, "", "checkpoint");

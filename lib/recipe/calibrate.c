@@ -170,28 +170,32 @@ static qrb_status find_high(struct calibration *calibration, double *sigma_out)
                      *sigma_out);
 }
 
-/* Steps 2 and 3. */
+/* Steps 2 and 3.  Where one of several draws cannot be scored, the point says
+ * nothing about the slope and is left out. */
 static qrb_status fit_slope(struct calibration *calibration, double high,
                             struct qrb__sigma_fit *out)
 {
     double sigma[FIT_POINTS];
     double log_ratio[FIT_POINTS];
+    size_t points = 0;
 
     for (size_t i = 0; i < FIT_POINTS; i++) {
         qrb_status status;
 
-        sigma[i] = high * (double)(i + 1) / FIT_POINTS;
-        status =
-            evaluate_draws(calibration, sigma[i],
-                           calibration->options.search_seeds, &log_ratio[i]);
+        sigma[points] = high * (double)(i + 1) / FIT_POINTS;
+        status = evaluate_draws(calibration, sigma[points],
+                                calibration->options.search_seeds,
+                                &log_ratio[points]);
         if (status != QRB_OK)
             return status;
-        if (!isfinite(log_ratio[i]))
-            return qrb__fail(calibration->ctx, QRB_E_NOT_FINITE,
-                             "attack: perplexity at sigma %g is not finite",
-                             sigma[i]);
+        points += isfinite(log_ratio[points]) ? 1 : 0;
     }
-    *out = qrb__sigma_fit(sigma, log_ratio, FIT_POINTS);
+    if (points < 2)
+        return qrb__fail(calibration->ctx, QRB_E_NOT_FINITE,
+                         "attack: perplexity is not finite at most sigmas up "
+                         "to %g",
+                         high);
+    *out = qrb__sigma_fit(sigma, log_ratio, points);
     if (!(out->slope > 0.0))
         return qrb__fail(calibration->ctx, QRB_E_STATE,
                          "attack: noise up to sigma %g does not raise the "

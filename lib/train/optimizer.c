@@ -14,6 +14,9 @@
 static qrb_status check_options(qrb_context *ctx,
                                 const qrb_optimizer_options *options)
 {
+    if (options->reserved != 0)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG,
+                         "optimizer: reserved is %u; it is 0", options->reserved);
     if (options->kind != QRB_ADAMW && options->kind != QRB_SGD)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
                          "optimizer: kind is %u; QRB_ADAMW is 1, QRB_SGD 2",

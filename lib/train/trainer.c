@@ -13,6 +13,9 @@
 static qrb_status check_options(qrb_context *ctx,
                                 const qrb_trainer_options *options)
 {
+    if (options->reserved != 0)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG,
+                         "trainer: reserved is %u; it is 0", options->reserved);
     if (options->steps == 0)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
                          "trainer: steps is 0; it is at least 1");
