@@ -56,6 +56,21 @@ for page in $pages; do
     done
 done
 
+for header in include/qrobust/*.h; do
+    name=$(basename "$header" .h)
+    [ "$name" = qrobust ] && continue
+    checks=$((checks + 1))
+    grep -q "^\.\. doxygenfile:: $name\.h$" "docs/reference/$name.rst" \
+        2>/dev/null ||
+        wrong "$header has no page: docs/reference/$name.rst, as the others"
+done
+
+for room in $(sed -n 's/^\([a-z]*\):.*/\1/p' lib/rooms.txt); do
+    checks=$((checks + 1))
+    grep -q "^   \* - \`\`$room\`\`$" docs/guide/contributing.rst ||
+        wrong "docs/guide/contributing.rst does not tell the room $room"
+done
+
 # Figures on the pages of methods are those of results.md, where the commands
 # are; a page whose figures are older than the results fails.
 for page in docs/methods/*.rst; do

@@ -4,6 +4,8 @@
 . "$(dirname "$0")/stage.sh"
 dir=build/stage/site
 configure $dir -Ddocs=true -Dtests=false -Dexamples=false
+# From nothing: pages that are gone would stay, in menus too.
+rm -rf $dir/docs/html $dir/docs/doctrees
 compile $dir docs/html
 html=$dir/docs/html
 for page in index reference/model program results; do
