@@ -1,8 +1,8 @@
 /* One more sequence for an observer.
  *
- * Tokens go by chunks of fixed length: a chunk is loaded as dense rows, one
- * product for each band of the Gram matrix makes its contribution in the
- * chunk's own type, and that is added in double.  Columns left of a band's
+ * Tokens go by chunks of fixed length: a chunk is loaded as dense rows unless
+ * it lies in memory as such, one product for each band of the Gram matrix
+ * makes its contribution in the chunk's own type, and that is added in double.  Columns left of a band's
  * first are its mirror image and not computed, so that the work is about half
  * of X^T X: tokens * columns^2 multiplications and additions.  Scratch is one
  * chunk of tokens and one band.  Before the first sum all tokens are looked
@@ -15,7 +15,7 @@
 #include "tensor/run.h"
 
 enum {
-    CHUNK = 1024,    /* tokens of one product */
+    CHUNK = 2048,    /* tokens of one product */
     LOOK = 16,       /* tokens of a task that looks at them, or loads them */
     RANGE_COLS = 256 /* columns of a task that adds up ranges */
 };
@@ -28,14 +28,15 @@ enum {
 
 struct sequence {
     qrb_observer *observer;
-    const struct qrb__view *x; /* [tokens, columns] */
-    double *magnitudes;        /* [tasks]: largest of each; NaN: not finite */
-    double *rows;              /* [workers, columns], of looking */
-    uint32_t dtype;            /* of chunk and product: QRB_F32 or QRB_F64 */
-    size_t first;              /* token of the chunk */
-    size_t count;              /* its tokens */
-    unsigned char *chunk;      /* [count, columns] */
-    unsigned char *product;    /* [height, width] of a band */
+    const struct qrb__view *x;  /* [tokens, columns] */
+    double *magnitudes;         /* [tasks]: largest of each; NaN: not finite */
+    unsigned char *rows;        /* [workers, columns], of looking */
+    uint32_t dtype;             /* of chunk and product: QRB_F32 or QRB_F64 */
+    size_t first;               /* token of the chunk */
+    size_t count;               /* its tokens */
+    unsigned char *loaded;      /* [CHUNK, columns]; NULL: x is read in place */
+    const unsigned char *chunk; /* [count, columns] */
+    unsigned char *product;     /* [height, width] of a band */
     struct qrb__observer_band band;
 };
 
@@ -44,25 +45,73 @@ static size_t divide_up(size_t a, size_t b)
     return a / b + (a % b != 0);
 }
 
+/* Largest magnitude of x [n]; NaN where one is not finite. */
+static double largest_f32(const float *x, size_t n)
+{
+    float largest = 0;
+    float broken = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const float magnitude = fabsf(x[i]);
+
+        largest = magnitude > largest ? magnitude : largest;
+        broken += x[i] - x[i]; /* 0, or NaN that stays */
+    }
+    return (double)(largest + broken);
+}
+
+static double largest_f64(const double *x, size_t n)
+{
+    double largest = 0;
+    double broken = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const double magnitude = fabs(x[i]);
+
+        largest = magnitude > largest ? magnitude : largest;
+        broken += x[i] - x[i];
+    }
+    return largest + broken;
+}
+
+/* Whether tokens lie in memory as products of `dtype` read them. */
+static bool lies_ready(const struct sequence *job, uint32_t dtype)
+{
+    return job->x->dtype == dtype && qrb__view_is_dense(job->x);
+}
+
+/* In double if they are, and else in float32, which holds the other types. */
+static uint32_t own_type(const struct sequence *job)
+{
+    return job->x->dtype == QRB_F64 ? QRB_F64 : QRB_F32;
+}
+
 static void look(size_t task, size_t worker, void *arg)
 {
     const struct sequence *job = arg;
     const size_t columns = job->x->shape[1];
     const size_t first = task * LOOK;
     const size_t left = job->x->shape[0] - first;
-    double *row = job->rows + worker * columns;
+    const uint32_t dtype = own_type(job);
+    const size_t row = columns * qrb_dtype_size(dtype);
     double largest = 0;
     double broken = 0;
 
     for (size_t t = first; t < first + (left < LOOK ? left : LOOK); t++) {
-        qrb__run_load(job->observer->ctx, job->x, t * columns, columns,
-                      QRB_F64, row);
-        for (size_t j = 0; j < columns; j++) {
-            const double magnitude = fabs(row[j]);
+        unsigned char *loaded = job->rows + worker * row;
+        const void *x = loaded;
+        double magnitude;
 
-            largest = magnitude > largest ? magnitude : largest;
-            broken += row[j] - row[j]; /* 0, or NaN that stays */
-        }
+        if (lies_ready(job, dtype))
+            x = job->x->memory + t * row;
+        else
+            qrb__run_load(job->observer->ctx, job->x, t * columns, columns,
+                          dtype, loaded);
+        magnitude = dtype == QRB_F64 ? largest_f64(x, columns)
+                                     : largest_f32(x, columns);
+        if (magnitude > largest)
+            largest = magnitude;
+        broken += magnitude - magnitude; /* 0, or NaN that stays */
     }
     job->magnitudes[task] = largest + broken;
 }
@@ -87,8 +136,9 @@ static qrb_status look_at(struct sequence *job)
     qrb_status status = QRB_OK;
 
     job->magnitudes = qrb__alloc_array(ctx, tasks, sizeof *job->magnitudes);
-    job->rows = qrb__alloc_array(ctx, qrb_context_threads(ctx),
-                                 job->x->shape[1] * sizeof *job->rows);
+    job->rows =
+        qrb__alloc_array(ctx, qrb_context_threads(ctx),
+                         job->x->shape[1] * qrb_dtype_size(own_type(job)));
     if (job->magnitudes == NULL || job->rows == NULL) {
         status = qrb__fail(ctx, QRB_E_NO_MEMORY, "inputs of %zu tokens",
                            job->x->shape[0]);
@@ -123,7 +173,7 @@ static void load(size_t task, size_t worker, void *arg)
     (void)worker;
     qrb__run_load(job->observer->ctx, job->x, (job->first + first) * columns,
                   (left < LOOK ? left : LOOK) * columns, job->dtype,
-                  job->chunk + first * columns * qrb_dtype_size(job->dtype));
+                  job->loaded + first * columns * qrb_dtype_size(job->dtype));
 }
 
 static void multiply(const struct sequence *job)
@@ -208,7 +258,13 @@ static void add_chunk(struct sequence *job)
     qrb_observer *observer = job->observer;
     qrb_context *ctx = observer->ctx;
 
-    qrb__parallel_for(ctx, divide_up(job->count, LOOK), load, job);
+    if (job->loaded != NULL) {
+        qrb__parallel_for(ctx, divide_up(job->count, LOOK), load, job);
+        job->chunk = job->loaded;
+    } else {
+        job->chunk = job->x->memory +
+                     job->first * job->x->shape[1] * qrb_dtype_size(job->dtype);
+    }
     if (observer->abs_sums != NULL)
         qrb__parallel_for(ctx, divide_up(job->x->shape[1], RANGE_COLS),
                           add_ranges, job);
@@ -228,31 +284,33 @@ static qrb_status add(struct sequence *job)
     const size_t tokens = job->x->shape[0];
     const size_t rows = tokens < CHUNK ? tokens : CHUNK;
     qrb_status status;
+    bool ready;
 
     status = look_at(job);
     if (status != QRB_OK)
         return status;
-    job->chunk = qrb__alloc_array(ctx, rows,
-                                  columns * qrb_dtype_size(job->dtype));
+    ready = lies_ready(job, job->dtype);
+    if (!ready)
+        job->loaded =
+            qrb__alloc_array(ctx, rows, columns * qrb_dtype_size(job->dtype));
     if (observer->gram != NULL)
         job->product =
             qrb__alloc_array(ctx, qrb__observer_band(observer, 0).height,
                              columns * qrb_dtype_size(job->dtype));
-    if (job->chunk == NULL ||
+    if ((!ready && job->loaded == NULL) ||
         (observer->gram != NULL && job->product == NULL)) {
-        status = qrb__fail(ctx, QRB_E_NO_MEMORY, "products of %zu tokens",
-                           rows);
+        status =
+            qrb__fail(ctx, QRB_E_NO_MEMORY, "products of %zu tokens", rows);
         goto out;
     }
     for (; job->first < tokens; job->first += job->count) {
-        job->count =
-            tokens - job->first < CHUNK ? tokens - job->first : CHUNK;
+        job->count = tokens - job->first < CHUNK ? tokens - job->first : CHUNK;
         add_chunk(job);
     }
     observer->sequences++;
     observer->tokens += tokens;
 out:
-    qrb__free(ctx, job->chunk);
+    qrb__free(ctx, job->loaded);
     qrb__free(ctx, job->product);
     return status;
 }

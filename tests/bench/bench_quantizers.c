@@ -1,5 +1,5 @@
-/* Quantizers beside a peer, in turns: second moments of inputs (8192 tokens),
- * and GPTQ from moments to codes, of square matrices.
+/* Quantizers beside a peer, in turns: second moments of inputs (8192 tokens in
+ * four sequences), and GPTQ from moments to codes, of square matrices.
  *
  *     bench_quantizers [-t THREADS] [-s SECONDS] [-r ROUNDS] [-n NAME]
  *                      [-- PEER...]
@@ -27,7 +27,7 @@
 #include "rounds.h"
 #include "tensor/gemm.h"
 
-enum { TOKENS = 8192, FACTORS = 32 };
+enum { TOKENS = 8192, SEQUENCE = 2048, FACTORS = 32 };
 
 struct row {
     const char *name;
@@ -61,7 +61,7 @@ struct subject {
     double *w;        /* [cols, cols] */
     double *gram;     /* [cols, cols] */
     double energy;    /* tr(W G W^T) */
-    qrb_tensor *view; /* of x */
+    qrb_tensor *sequence; /* of x */
     struct qrb__gptq options;
     struct qrb__gptq_result result;
 };
@@ -176,9 +176,16 @@ static void observe(void *arg)
 
     options.columns = subject->cols;
     options.what = QRB_OBSERVE_GRAM;
-    require(qrb_observer_create(subject->ctx, &options, &observer) == QRB_OK &&
-                qrb_observer_add(observer, subject->view) == QRB_OK,
+    require(qrb_observer_create(subject->ctx, &options, &observer) == QRB_OK,
             qrb_context_message(subject->ctx));
+    for (size_t t = 0; t < TOKENS; t += SEQUENCE) {
+        const size_t shape[2] = { SEQUENCE, subject->cols };
+
+        require(qrb_tensor_point(subject->sequence, shape,
+                                 subject->x + t * subject->cols) == QRB_OK &&
+                    qrb_observer_add(observer, subject->sequence) == QRB_OK,
+                qrb_context_message(subject->ctx));
+    }
     if (subject->gram[0] == 0) /* the first run */
         qrb__observer_gram_f64(observer, subject->gram);
     qrb_observer_destroy(observer);
@@ -188,7 +195,8 @@ static void solve(void *arg)
 {
     struct subject *subject = arg;
     const struct qrb__gptq_problem problem = { subject->cols, subject->cols,
-                                               subject->w, subject->gram, 2 };
+                                               subject->w, subject->gram,
+                                               2.0 * SEQUENCE / TOKENS };
 
     require(qrb__gptq_solve(subject->ctx, &subject->options, &problem,
                             &subject->result) == QRB_OK,
@@ -221,7 +229,7 @@ static void release(struct subject *subject)
     free(subject->result.scales);
     free(subject->result.zero_points);
     free(subject->result.group_index);
-    qrb_tensor_destroy(subject->view);
+    qrb_tensor_destroy(subject->sequence);
     *subject = (struct subject){ 0 };
 }
 
@@ -242,10 +250,10 @@ static void make(const struct bench *bench, size_t cols,
     make_weights(bench, subject);
     view.dtype = QRB_F32;
     view.rank = 2;
-    view.shape[0] = TOKENS;
+    view.shape[0] = SEQUENCE;
     view.shape[1] = cols;
     view.memory = subject->x;
-    require(qrb_tensor_create(bench->ctx, &view, &subject->view) == QRB_OK,
+    require(qrb_tensor_create(bench->ctx, &view, &subject->sequence) == QRB_OK,
             qrb_context_message(bench->ctx));
     observe(subject);
     subject->energy = energy_of(subject);
@@ -278,7 +286,8 @@ static void print(const struct bench *bench, const struct row *row,
         fflush(stdout);
         return;
     }
-    printf(" %.5g |", subject->result.error / (2 * subject->energy));
+    printf(" %.5g |", subject->result.error * TOKENS / SEQUENCE /
+                             (2 * subject->energy));
     if (bench->has_peer)
         printf(" %.5g |", error);
     printf("%s\n", subject->result.outcome == QRB__GPTQ_SOLVED

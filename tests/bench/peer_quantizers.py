@@ -24,9 +24,14 @@ def matrix(name, cols):
     return torch.from_file(path, size=count, dtype=torch.float32).view(-1, cols)
 
 
-def moments(x):
-    x = (2 ** 0.5) * x
-    return x.t() @ x
+def moments(x, sequence=2048):
+    """2 / n times the sum of x^T x over n sequences, one after the other."""
+    h = torch.zeros(x.shape[1], x.shape[1])
+    for n, part in enumerate(x.split(sequence)):
+        h *= n / (n + 1)
+        part = (2 / (n + 1)) ** 0.5 * part
+        h += part.t() @ part
+    return h
 
 
 def fit(w, bits):
