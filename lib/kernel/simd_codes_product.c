@@ -24,6 +24,11 @@ struct panel {
     _Alignas(64) int32_t sums[CHUNK * LANES];
 };
 
+static inline size_t divide_up(size_t a, size_t b)
+{
+    return a / b + (a % b != 0);
+}
+
 /* `words` 32-bit words, a multiple of 4, of LANES rows. */
 static void transpose(const uint8_t *rows, size_t apart, size_t words,
                       int32_t *columns)
@@ -67,38 +72,41 @@ static inline veci to_bytes(veci fields, unsigned bits)
     return veci_blend(0x00ff00ff, halves, veci_left(halves, 8 - bits));
 }
 
-/* The words of one block: bits is a constant where this is called. */
+/* Word j of a block: bits is a constant where this is called. */
+static inline __attribute__((always_inline)) veci
+word_of(const int32_t *columns, unsigned bits, unsigned j)
+{
+    const veci mask = veci_set(0x01010101u * ((1u << bits) - 1));
+    veci word;
+
+    switch (bits) {
+    case 2:
+        word = field_at(columns, 32, j / 4 * 32);
+        word = veci_right(word, 2 * (j % 4));
+        break;
+    case 3:
+        word = to_bytes(field_at(columns, 24, j / 2 * 24), 6);
+        word = veci_right(word, 3 * (j % 2));
+        break;
+    case 4:
+        word = field_at(columns, 32, j / 2 * 32);
+        word = veci_right(word, 4 * (j % 2));
+        break;
+    case 8:
+        return field_at(columns, 32, j * 32);
+    default:
+        word = to_bytes(field_at(columns, 4 * bits, 4 * j * bits), bits);
+        break;
+    }
+    return veci_and(word, mask);
+}
+
 static inline __attribute__((always_inline)) void
 spread_block(const int32_t *columns, unsigned bits, int32_t *words)
 {
-    const veci mask = veci_set(0x01010101u * ((1u << bits) - 1));
-
 #pragma GCC unroll 8
-    for (unsigned j = 0; j < BLOCK_WORDS; j++, words += LANES) {
-        veci word;
-
-        switch (bits) {
-        case 2:
-            word = field_at(columns, 32, j / 4 * 32);
-            word = veci_right(word, 2 * (j % 4));
-            break;
-        case 3:
-            word = to_bytes(field_at(columns, 24, j / 2 * 24), 6);
-            word = veci_right(word, 3 * (j % 2));
-            break;
-        case 4:
-            word = field_at(columns, 32, j / 2 * 32);
-            word = veci_right(word, 4 * (j % 2));
-            break;
-        case 8:
-            word = field_at(columns, 32, j * 32);
-            break;
-        default:
-            word = to_bytes(field_at(columns, 4 * bits, 4 * j * bits), bits);
-            break;
-        }
-        bytes_store(words, bits == 8 ? word : veci_and(word, mask));
-    }
+    for (unsigned j = 0; j < BLOCK_WORDS; j++)
+        bytes_store(words + j * LANES, word_of(columns, bits, j));
 }
 
 #define SPREAD(bits)                                                          \
@@ -134,59 +142,62 @@ static void spread(const int32_t *columns, uint32_t bits, size_t blocks,
     }
 }
 
-/* sum + codes x over one block.  Without VNNI products of `pairs` words are
- * added in 16 bits, as many as cannot overflow: 2 * 128 * 2^bits * pairs is at
- * most 2^15.  Of eight bits none can; there pairs is 0, and the lowest bit
- * goes its own way. */
-static inline __attribute__((always_inline)) veci
-add_block(veci sum, const veci words[BLOCK_WORDS], const int8_t *x, int pairs)
+/* A sum of words times four bytes of x each.  With VNNI it has two halves,
+ * one behind the other's back.  Without, products are summed by pairs in 16
+ * bits, for as many words as cannot overflow, `run`: 2^8 2^bits run <= 2^15;
+ * of eight bits not even one fits: run is 0, and their lowest bit is summed
+ * apart. */
+struct word_sum {
+    veci total;
+    veci part;
+};
+
+static inline __attribute__((always_inline)) void
+add_word(struct word_sum *sum, int j, veci word, const int8_t *x, int run)
+{
+    const veci repeated = bytes_repeat(x + 4 * j);
+#if defined(QRB_VNNI)
+    (void)run;
+    if (j % 2 == 0)
+        sum->total = veci_add_products(sum->total, word, repeated);
+    else
+        sum->part = veci_add_products(sum->part, word, repeated);
+#else
+    veci products;
+
+    if (run == 0) {
+        const veci high = veci_and(veci_right(word, 1), veci_set(0x7f7f7f7f));
+
+        sum->total = veci_add_pairs(sum->total,
+                                    words_of_products(high, repeated), 2);
+        word = veci_and(word, veci_set(0x01010101));
+        run = BLOCK_WORDS;
+    }
+    products = words_of_products(word, repeated);
+    sum->part = j % run == 0 ? products : words_add(sum->part, products);
+    if (j % run == run - 1)
+        sum->total = veci_add_pairs(sum->total, sum->part, 1);
+#endif
+}
+
+static inline veci total_of(const struct word_sum *sum)
 {
 #if defined(QRB_VNNI)
-    veci other = veci_set(0);
-
-    (void)pairs;
-#pragma GCC unroll 8
-    for (int j = 0; j < BLOCK_WORDS; j += 2) {
-        sum = veci_add_products(sum, words[j], bytes_repeat(x + 4 * j));
-        other = veci_add_products(other, words[j + 1],
-                                  bytes_repeat(x + 4 * j + 4));
-    }
-    return veci_add(sum, other);
+    return veci_add(sum->total, sum->part);
 #else
-    if (pairs == 0) {
-        const veci lowest = veci_set(0x01010101);
-        veci low = veci_set(0);
-
-#pragma GCC unroll 8
-        for (int j = 0; j < BLOCK_WORDS; j++) {
-            const veci repeated = bytes_repeat(x + 4 * j);
-            const veci high = veci_and(veci_right(words[j], 1),
-                                       veci_set(0x7f7f7f7f));
-
-            sum = veci_add_pairs(sum, words_of_products(high, repeated), 2);
-            low = words_add(low, words_of_products(veci_and(words[j], lowest),
-                                                   repeated));
-        }
-        return veci_add_pairs(sum, low, 1);
-    }
-#pragma GCC unroll 8
-    for (int j = 0; j < BLOCK_WORDS; j += pairs) {
-        veci part = words_of_products(words[j], bytes_repeat(x + 4 * j));
-
-#pragma GCC unroll 8
-        for (int i = j + 1; i < j + pairs; i++)
-            part = words_add(part, words_of_products(
-                                       words[i], bytes_repeat(x + 4 * i)));
-        sum = veci_add_pairs(sum, part, 1);
-    }
-    return sum;
+    return sum->total;
 #endif
+}
+
+static inline int words_of_run(unsigned bits)
+{
+    return bits == 8 ? 0 : bits == 7 ? 1 : bits == 6 ? 2 : bits == 5 ? 4 : 8;
 }
 
 /* sums [planes] = codes x over `blocks`; x_apart between blocks of x. */
 static inline __attribute__((always_inline)) void
 sum_planes(const int32_t *codes, size_t blocks, size_t planes,
-           const int8_t *x, size_t x_apart, int pairs, int32_t *sums)
+           const int8_t *x, size_t x_apart, int run, int32_t *sums)
 {
     for (size_t block = 0; block < blocks; block++, x += x_apart) {
         veci words[BLOCK_WORDS];
@@ -195,12 +206,14 @@ sum_planes(const int32_t *codes, size_t blocks, size_t planes,
         for (size_t j = 0; j < BLOCK_WORDS; j++)
             words[j] = bytes_load(codes + (block * BLOCK_WORDS + j) * LANES);
         for (size_t p = 0; p < planes; p++) {
-            const veci before =
-                block == 0 ? veci_set(0) : bytes_load(sums + p * LANES);
+            struct word_sum sum = { veci_set(0), veci_set(0) };
 
-            bytes_store(sums + p * LANES,
-                        add_block(before, words, x + p * QRB__CODE_BLOCK,
-                                  pairs));
+            if (block > 0)
+                sum.total = bytes_load(sums + p * LANES);
+#pragma GCC unroll 8
+            for (int j = 0; j < BLOCK_WORDS; j++)
+                add_word(&sum, j, words[j], x + p * QRB__CODE_BLOCK, run);
+            bytes_store(sums + p * LANES, total_of(&sum));
         }
     }
 }
@@ -211,19 +224,19 @@ static void sum_chunk(const int32_t *codes, uint32_t bits, size_t blocks,
 {
 #if defined(QRB_VNNI)
     (void)bits;
-    sum_planes(codes, blocks, planes, x, x_apart, 1, sums);
+    sum_planes(codes, blocks, planes, x, x_apart, 0, sums);
 #else
-    switch (bits) {
-    case 8:
+    switch (words_of_run(bits)) {
+    case 0:
         sum_planes(codes, blocks, planes, x, x_apart, 0, sums);
         break;
-    case 7:
+    case 1:
         sum_planes(codes, blocks, planes, x, x_apart, 1, sums);
         break;
-    case 6:
+    case 2:
         sum_planes(codes, blocks, planes, x, x_apart, 2, sums);
         break;
-    case 5:
+    case 4:
         sum_planes(codes, blocks, planes, x, x_apart, 4, sums);
         break;
     default:
@@ -231,6 +244,59 @@ static void sum_chunk(const int32_t *codes, uint32_t bits, size_t blocks,
         break;
     }
 #endif
+}
+
+/* The same for one token, straight from the columns: bits and planes are
+ * constants where this is called, and the sums stay in registers. */
+static inline __attribute__((always_inline)) void
+sum_token(const int32_t *columns, unsigned bits, size_t blocks, int planes,
+          const int8_t *x, int32_t *sums)
+{
+    struct word_sum sum[QRB__CODE_PLANES];
+
+#pragma GCC unroll 3
+    for (int p = 0; p < planes; p++)
+        sum[p] = (struct word_sum){ veci_set(0), veci_set(0) };
+    for (size_t block = 0; block < blocks; block++) {
+#pragma GCC unroll 8
+        for (unsigned j = 0; j < BLOCK_WORDS; j++) {
+            const veci word = word_of(columns, bits, j);
+
+#pragma GCC unroll 3
+            for (int p = 0; p < planes; p++)
+                add_word(&sum[p], (int)j, word, x + p * QRB__CODE_BLOCK,
+                         words_of_run(bits));
+        }
+        columns += bits * LANES;
+        x += planes * QRB__CODE_BLOCK;
+    }
+#pragma GCC unroll 3
+    for (int p = 0; p < planes; p++)
+        bytes_store(sums + p * LANES, total_of(&sum[p]));
+}
+
+#define SUM_TOKEN(bits)                                                       \
+    case bits:                                                                \
+        if (planes == 1)                                                      \
+            sum_token(columns, bits, blocks, 1, x, sums);                     \
+        else                                                                  \
+            sum_token(columns, bits, blocks, QRB__CODE_PLANES, x, sums);      \
+        break
+
+static void sum_one(const int32_t *columns, uint32_t bits, size_t blocks,
+                    size_t planes, const int8_t *x, int32_t *sums)
+{
+    switch (bits) {
+        SUM_TOKEN(2);
+        SUM_TOKEN(3);
+        SUM_TOKEN(4);
+        SUM_TOKEN(5);
+        SUM_TOKEN(6);
+        SUM_TOKEN(7);
+        SUM_TOKEN(8);
+    default:
+        break;
+    }
 }
 
 /* Scales and zero points of LANES rows. */
@@ -290,12 +356,17 @@ static void multiply_panel(const struct qrb__code_product *shape,
             const size_t group = segment / shape->segments_per_group;
             const size_t block = at / QRB__CODE_BLOCK;
 
-            sum_chunk(panel->words + block * BLOCK_WORDS * LANES, shape->bits,
-                      (n + QRB__CODE_BLOCK - 1) / QRB__CODE_BLOCK,
-                      tokens * shape->planes,
-                      x + block * x_apart +
-                          t * shape->planes * QRB__CODE_BLOCK,
-                      x_apart, panel->sums);
+            if (shape->tokens == 1)
+                sum_one(panel->columns + block * shape->bits * LANES,
+                        shape->bits, divide_up(n, QRB__CODE_BLOCK),
+                        shape->planes, x + block * x_apart, panel->sums);
+            else
+                sum_chunk(panel->words + block * BLOCK_WORDS * LANES,
+                          shape->bits, divide_up(n, QRB__CODE_BLOCK),
+                          tokens * shape->planes,
+                          x + block * x_apart +
+                              t * shape->planes * QRB__CODE_BLOCK,
+                          x_apart, panel->sums);
             add_segment(panel->sums, tokens, shape->planes,
                         lanes_of(&shape->grid, group * QRB__CODE_ROWS + lane),
                         shape->steps + segment * shape->tokens + t,
@@ -332,7 +403,7 @@ static void product(const struct qrb__code_product *shape, float *y)
     for (size_t first = 0; first < shape->cols; first += whole) {
         const size_t left = shape->cols - first;
         const size_t cols = left < whole ? left : whole;
-        const size_t blocks = (cols + QRB__CODE_BLOCK - 1) / QRB__CODE_BLOCK;
+        const size_t blocks = divide_up(cols, QRB__CODE_BLOCK);
         const size_t byte = first / 8 * shape->bits;
         const size_t bytes = blocks * 4 * shape->bits;
         const size_t bytes_left = shape->row_bytes - byte;
@@ -350,8 +421,9 @@ static void product(const struct qrb__code_product *shape, float *y)
         }
         for (size_t lane = 0; lane < QRB__CODE_ROWS; lane += LANES) {
             transpose(rows + lane * apart, apart,
-                      (bytes / 4 + 3) / 4 * 4, panel.columns);
-            spread(panel.columns, shape->bits, blocks, panel.words);
+                      divide_up(bytes, 16) * 4, panel.columns);
+            if (shape->tokens > 1)
+                spread(panel.columns, shape->bits, blocks, panel.words);
             multiply_panel(shape, &panel, first, cols, lane, y);
         }
     }
