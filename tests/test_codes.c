@@ -318,6 +318,59 @@ START_TEST(digits_give_activations_back)
 }
 END_TEST
 
+/* Rows of codes with scales of units that may begin anywhere; the row ends
+ * before a guard page, and so does what is written. */
+START_TEST(values_have_the_bits_of_the_twin)
+{
+    static const size_t units[] = { 1, 7, 8, 32, 48, 64, 1000 };
+    const struct qrb__random random = qrb__random_at(5, 6, 7);
+    double scales[400];
+    double zeros[400];
+    float table[256];
+    float expected[300];
+
+    if (!select_set(_i))
+        return;
+    for (size_t i = 0; i < 400; i++) {
+        scales[i] = qrb__random_normal(&random, i);
+        zeros[i] = floor(9 * qrb__random_uniform(&random, i)) + 0.25;
+    }
+    scales[3] = 1e38;
+    for (size_t i = 0; i < 256; i++)
+        table[i] = (float)qrb__random_normal(&random, 1000 + i);
+    for (uint32_t bits = 2; bits <= 8; bits++)
+        for (size_t count = 1; count <= 300; count += count < 40 ? 1 : 37)
+            for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+                const size_t bytes = (count * bits + 31) / 32 * 4;
+                struct guarded codes = guarded_create(bytes);
+                struct guarded out = guarded_create(count * sizeof(float));
+                struct qrb__code_row row = {
+                    guarded_memory(&codes), bytes, count, bits, units[u],
+                    (count * 8) % units[u], scales,
+                    count % 2 ? zeros : NULL, 1.5
+                };
+
+                for (size_t i = 0; i < bytes; i++)
+                    ((uint8_t *)guarded_memory(&codes))[i] =
+                        (uint8_t)(i * 151 + count);
+                ref.codes.decode_grid(&row, expected);
+                fast.codes.decode_grid(&row, guarded_memory(&out));
+                ck_assert_mem_eq(guarded_memory(&out), expected,
+                                 count * sizeof(float));
+                for (int scaled = 0; scaled < 2; scaled++) {
+                    row.scales = scaled ? scales : NULL;
+                    ref.codes.decode_table(&row, table, expected);
+                    fast.codes.decode_table(&row, table,
+                                            guarded_memory(&out));
+                    ck_assert_mem_eq(guarded_memory(&out), expected,
+                                     count * sizeof(float));
+                }
+                guarded_destroy(&codes);
+                guarded_destroy(&out);
+            }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("codes");
@@ -328,6 +381,7 @@ int main(void)
     tcase_add_loop_test(codes, products_have_the_bits_of_the_twin, 0, SETS);
     tcase_add_loop_test(codes, products_do_not_overflow, 0, SETS);
     tcase_add_loop_test(codes, bytes_of_activations_are_the_twin_s, 0, SETS);
+    tcase_add_loop_test(codes, values_have_the_bits_of_the_twin, 0, SETS);
     tcase_add_test(codes, digits_give_activations_back);
     suite_add_tcase(suite, codes);
     return run_suite(suite);

@@ -49,13 +49,18 @@ struct qrb__code_product {
     const float *sums;  /* [segments, tokens]: of x in steps */
 };
 
-/* A run of codes of one row: the codes first .. first + count. */
-struct qrb__code_run {
-    const uint8_t *row;
-    size_t row_bytes;
-    size_t first;
-    size_t count;
+/* Codes of one row, and the scales of its units: element i belongs to unit
+ * (offset + i) / unit. */
+struct qrb__code_row {
+    const uint8_t *codes; /* [bytes] */
+    size_t bytes;
+    size_t count; /* codes */
     uint32_t bits;
+    size_t unit;
+    size_t offset; /* < unit */
+    const double *scales;
+    const double *zeros; /* NULL: all are `zero` */
+    double zero;
 };
 
 struct qrb__code_kernels {
@@ -73,12 +78,11 @@ struct qrb__code_kernels {
     void (*round)(const float *x, float step, size_t cols, size_t segment,
                   uint32_t bits, size_t apart, int8_t *out,
                   size_t steps_apart, float *steps, float *sums);
-    /* out = scale * (code - zero), in double, rounded once. */
-    void (*decode_grid)(const struct qrb__code_run *run, double scale,
-                        double zero, float *out);
-    /* out = table[code] * scale, in float. */
-    void (*decode_table)(const struct qrb__code_run *run, const float *table,
-                         float scale, float *out);
+    /* out = scale * (code - zero), in double, rounded once; saturated. */
+    void (*decode_grid)(const struct qrb__code_row *row, float *out);
+    /* out = table[code] * scale, in float, or without scales table[code]. */
+    void (*decode_table)(const struct qrb__code_row *row, const float *table,
+                         float *out);
 };
 
 /* Column of byte m, 0..3, in word j, 0..7, of a permuted block. */

@@ -1,6 +1,7 @@
 /* The plain twins of products and values of codes (codes.h). */
 #include "kernel/codes.h"
 
+#include "kernel/codes_decode.h"
 #include "kernel/codes_split.h"
 #include "kernel/small_float.h"
 
@@ -66,29 +67,12 @@ static void product(const struct qrb__code_product *shape, float *y)
             }
 }
 
-static void decode_grid(const struct qrb__code_run *run, double scale,
-                        double zero, float *out)
-{
-    for (size_t i = 0; i < run->count; i++)
-        out[i] = (float)(scale * ((double)qrb__code_at(run->row, run->bits,
-                                                       run->first + i) -
-                                  zero));
-}
-
-static void decode_table(const struct qrb__code_run *run, const float *table,
-                         float scale, float *out)
-{
-    for (size_t i = 0; i < run->count; i++)
-        out[i] =
-            table[qrb__code_at(run->row, run->bits, run->first + i)] * scale;
-}
-
 void qrb__codes_ref(struct qrb__code_kernels *kernels)
 {
     kernels->name = "ref";
     kernels->product = product;
     kernels->split = split;
     kernels->round = round_to_bytes;
-    kernels->decode_grid = decode_grid;
-    kernels->decode_table = decode_table;
+    kernels->decode_grid = decode_grid_plainly;
+    kernels->decode_table = decode_table_plainly;
 }
