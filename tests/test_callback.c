@@ -274,6 +274,7 @@ static void try_measures(void)
     REFUSED(qrb_quantizer_fake(w.quantizer, w.tensor));
     REFUSED(qrb_packed_dequantize(w.packed, w.tensor));
     REFUSED(qrb_packed_int8_multiply(w.packed, w.tensor, 6.0, NULL, w.tensor));
+    REFUSED(qrb_packed_multiply(w.packed, w.tensor, NULL, NULL, w.tensor));
 }
 
 static void try_observers(void)

@@ -219,6 +219,47 @@ QRB_API size_t qrb_packed_groups(const qrb_packed *packed);
  */
 QRB_API double qrb_packed_bits_per_weight(const qrb_packed *packed);
 
+/* Start from QRB_PACKED_MULTIPLY_OPTIONS_INIT. */
+typedef struct qrb_packed_multiply_options {
+    size_t struct_size;
+    uint32_t act_bits; /* 8: each token of x becomes codes rne(x / s) of its
+                          largest magnitude, s = max(|x|, 1e-5) / 127; 0: x as
+                          it is, in float32; default 0 */
+    uint32_t reserved; /* 0 */
+} qrb_packed_multiply_options;
+
+#define QRB_PACKED_MULTIPLY_OPTIONS_INIT \
+    { sizeof(qrb_packed_multiply_options), 0, 0 }
+
+/**
+ * The product of a linear layer, y = x W^T + bias, from the codes: no float
+ * copy of the weights is made, but for a tile of rows a thread.
+ *
+ * Differs from the product with the values of qrb_packed_dequantize() by
+ * rounding in float32.  Codes of a uniform grid whose groups are whole rows or
+ * multiples of 32 columns are multiplied as integers.  There x is kept in 22
+ * bits of the largest of 32 to 256 columns each, and the bits of the result
+ * are a function of the arguments alone; everywhere they do not depend on the
+ * number of threads.
+ *
+ * The first product with a matrix lays its scales out in float32.
+ *
+ * @param x       [tokens, in] F32, F64, F16 or BF16, any strides, every element
+ *                finite; rounded to float32
+ * @param bias    [out] of a float type, or NULL
+ * @param options NULL: the defaults
+ * @param y       [tokens, out] of a float type, any strides, no memory shared
+ *                with x; what is beyond the type's largest value becomes that
+ *                value; on failure untouched
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, or act_bits neither 0 nor 8);
+ *         QRB_E_SHAPE; QRB_E_UNSUPPORTED (types); QRB_E_NOT_FINITE;
+ *         QRB_E_NO_MEMORY; QRB_E_REENTRANT
+ */
+QRB_API qrb_status
+qrb_packed_multiply(const qrb_packed *packed, const qrb_tensor *x,
+                    const qrb_tensor *bias,
+                    const qrb_packed_multiply_options *options, qrb_tensor *y);
+
 /**
  * The product of a linear layer as LLM.int8() computes it at run time (section
  * 3 of its paper, and its published code): y = x W^T + bias, where

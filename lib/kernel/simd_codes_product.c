@@ -4,15 +4,11 @@
  * one 32-bit word of each row, and spread to bytes: words of four codes a
  * lane.  These stay in the first cache while every token uses them, with four
  * bytes of its activations repeated in all lanes. */
-#include "kernel/simd_codes.h"
-
-#include "kernel/codes.h"
+#include "kernel/simd_codes_words.h"
 
 enum {
     PANEL = QRB__CODE_SEGMENT,
-    WORDS = PANEL / 4,        /* of four codes, in a panel */
-    BLOCK_WORDS = QRB__CODE_BLOCK / 4,
-    MOST_BITS = 8,
+    WORDS = PANEL / 4, /* of four codes, in a panel */
     CHUNK = 48 /* planes of tokens that are summed side by side */
 };
 
@@ -23,124 +19,6 @@ struct panel {
     _Alignas(64) int32_t words[WORDS * LANES];         /* four codes each */
     _Alignas(64) int32_t sums[CHUNK * LANES];
 };
-
-static inline size_t divide_up(size_t a, size_t b)
-{
-    return a / b + (a % b != 0);
-}
-
-/* `words` 32-bit words, a multiple of 4, of LANES rows. */
-static void transpose(const uint8_t *rows, size_t apart, size_t words,
-                      int32_t *columns)
-{
-    for (size_t i = 0; i < words; i += 4) {
-        vec r[4];
-
-#pragma GCC unroll 4
-        for (size_t a = 0; a < 4; a++)
-            r[a] = rows_load(rows + a * apart + 4 * i, apart);
-        vec_transpose_groups(r);
-#pragma GCC unroll 4
-        for (size_t a = 0; a < 4; a++)
-            bytes_store(columns + (i + a) * LANES, vec_bits(r[a]));
-    }
-}
-
-/* Bits [at, at + 32) or fewer of the words of a block; at is a constant. */
-static inline veci field_at(const int32_t *columns, unsigned bits, unsigned at)
-{
-    const unsigned word = at / 32;
-    const unsigned shift = at % 32;
-    veci field = bytes_load(columns + word * LANES);
-
-    if (shift != 0)
-        field = veci_right(field, shift);
-    if (shift + bits > 32)
-        field = veci_or(field,
-                        veci_left(bytes_load(columns + (word + 1) * LANES),
-                                  32 - shift));
-    return field;
-}
-
-/* Four fields of `bits` bits to the low ends of four bytes; what is above
- * them is left over. */
-static inline veci to_bytes(veci fields, unsigned bits)
-{
-    const veci halves =
-        veci_blend(0x0000ffff, fields, veci_left(fields, 16 - 2 * bits));
-
-    return veci_blend(0x00ff00ff, halves, veci_left(halves, 8 - bits));
-}
-
-/* Word j of a block: bits is a constant where this is called. */
-static inline __attribute__((always_inline)) veci
-word_of(const int32_t *columns, unsigned bits, unsigned j)
-{
-    const veci mask = veci_set(0x01010101u * ((1u << bits) - 1));
-    veci word;
-
-    switch (bits) {
-    case 2:
-        word = field_at(columns, 32, j / 4 * 32);
-        word = veci_right(word, 2 * (j % 4));
-        break;
-    case 3:
-        word = to_bytes(field_at(columns, 24, j / 2 * 24), 6);
-        word = veci_right(word, 3 * (j % 2));
-        break;
-    case 4:
-        word = field_at(columns, 32, j / 2 * 32);
-        word = veci_right(word, 4 * (j % 2));
-        break;
-    case 8:
-        return field_at(columns, 32, j * 32);
-    default:
-        word = to_bytes(field_at(columns, 4 * bits, 4 * j * bits), bits);
-        break;
-    }
-    return veci_and(word, mask);
-}
-
-static inline __attribute__((always_inline)) void
-spread_block(const int32_t *columns, unsigned bits, int32_t *words)
-{
-#pragma GCC unroll 8
-    for (unsigned j = 0; j < BLOCK_WORDS; j++)
-        bytes_store(words + j * LANES, word_of(columns, bits, j));
-}
-
-#define SPREAD(bits)                                                          \
-    for (size_t i = 0; i < blocks; i++)                                       \
-    spread_block(columns + i * (bits) * LANES, bits,                          \
-                 words + i * BLOCK_WORDS * LANES)
-
-static void spread(const int32_t *columns, uint32_t bits, size_t blocks,
-                   int32_t *words)
-{
-    switch (bits) {
-    case 2:
-        SPREAD(2);
-        break;
-    case 3:
-        SPREAD(3);
-        break;
-    case 4:
-        SPREAD(4);
-        break;
-    case 5:
-        SPREAD(5);
-        break;
-    case 6:
-        SPREAD(6);
-        break;
-    case 7:
-        SPREAD(7);
-        break;
-    default:
-        SPREAD(8);
-        break;
-    }
-}
 
 /* A sum of words times four bytes of x each.  With VNNI it has two halves,
  * one behind the other's back.  Without, products are summed by pairs in 16
@@ -312,9 +190,11 @@ static inline struct lanes lanes_of(const struct qrb__code_grid *grid,
 
     lanes.scale = grid->scales != NULL ? vec_load(grid->scales + at)
                                        : vec_of_halves(grid->half_scales + at);
-    lanes.zero = grid->zeros != NULL        ? vec_load(grid->zeros + at)
-                 : grid->byte_zeros != NULL ? vec_of_bytes(grid->byte_zeros + at)
-                                            : vec_set(grid->zero);
+    lanes.zero = vec_set(grid->zero);
+    if (grid->zeros != NULL)
+        lanes.zero = vec_load(grid->zeros + at);
+    else if (grid->byte_zeros != NULL)
+        lanes.zero = vec_of_bytes(grid->byte_zeros + at);
     return lanes;
 }
 

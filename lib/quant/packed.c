@@ -5,6 +5,7 @@
 #include <float.h>
 
 #include "quant/quantizer.h"
+#include "quant/tiles.h"
 #include "tensor/run.h"
 
 size_t qrb__packed_run(const qrb_packed *packed)
@@ -130,6 +131,7 @@ void qrb_packed_destroy(qrb_packed *packed)
 {
     if (packed == NULL)
         return;
+    qrb__tiles_destroy(packed->ctx, packed->tiles);
     qrb__free(packed->ctx, packed->codes);
     qrb__free(packed->ctx, packed->scales);
     qrb__free(packed->ctx, packed->zero_points);

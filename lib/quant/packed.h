@@ -12,6 +12,7 @@
 #include "tensor/view.h"
 
 struct qrb__quantizer_kind;
+struct qrb__tiles;
 
 /* The absmax of NF4 blocks, quantized in turn. */
 struct qrb__nested_scales {
@@ -39,6 +40,7 @@ struct qrb_packed {
     double *scales;      /* [units], as values use them */
     double *zero_points; /* [units]; NULL: none, or one that the mode fixes */
     struct qrb__nested_scales nested_scales;
+    struct qrb__tiles *tiles; /* what products read; NULL: none was asked */
 };
 
 enum {
