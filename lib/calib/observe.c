@@ -192,13 +192,15 @@ static void multiply(const struct sequence *job)
     qrb_context *ctx = job->observer->ctx;
 
     if (job->dtype == QRB_F32) {
-        const float *x = (const float *)job->chunk + job->band.first;
+        const float *x =
+            (const float *)(const void *)job->chunk + job->band.first;
 
-        qrb__gemm_f32(ctx, &shape, x, x, (float *)job->product);
+        qrb__gemm_f32(ctx, &shape, x, x, (float *)(void *)job->product);
     } else {
-        const double *x = (const double *)job->chunk + job->band.first;
+        const double *x =
+            (const double *)(const void *)job->chunk + job->band.first;
 
-        qrb__gemm_f64(ctx, &shape, x, x, (double *)job->product);
+        qrb__gemm_f64(ctx, &shape, x, x, (double *)(void *)job->product);
     }
 }
 
@@ -210,12 +212,14 @@ static void add_row(size_t row, size_t worker, void *arg)
 
     (void)worker;
     if (job->dtype == QRB_F32) {
-        const float *product = (const float *)job->product + row * width;
+        const float *product =
+            (const float *)(const void *)job->product + row * width;
 
         for (size_t j = 0; j < width; j++)
             sum[j] += (double)product[j];
     } else {
-        const double *product = (const double *)job->product + row * width;
+        const double *product =
+            (const double *)(const void *)job->product + row * width;
 
         for (size_t j = 0; j < width; j++)
             sum[j] += product[j];
@@ -224,8 +228,9 @@ static void add_row(size_t row, size_t worker, void *arg)
 
 static inline double element(const struct sequence *job, size_t at)
 {
-    return job->dtype == QRB_F32 ? (double)((const float *)job->chunk)[at]
-                                 : ((const double *)job->chunk)[at];
+    return job->dtype == QRB_F32
+               ? (double)((const float *)(const void *)job->chunk)[at]
+               : ((const double *)(const void *)job->chunk)[at];
 }
 
 static void add_ranges(size_t task, size_t worker, void *arg)

@@ -69,25 +69,30 @@ static inline veci veci_add_products(veci a, veci codes, veci x)
 /* Words 0..3 at x of rows a, a + 4, a + 8 and a + 12. */
 static inline vec rows_load(const uint8_t *x, size_t apart)
 {
-    __m512 rows = _mm512_castps128_ps512(_mm_loadu_ps((const float *)x));
+    __m512 rows =
+        _mm512_castps128_ps512(_mm_loadu_ps((const float *)(const void *)x));
 
     rows = _mm512_mask_broadcast_f32x4(
-        rows, 0x00f0, _mm_loadu_ps((const float *)(x + 4 * apart)));
+        rows, 0x00f0,
+        _mm_loadu_ps((const float *)(const void *)(x + 4 * apart)));
     rows = _mm512_mask_broadcast_f32x4(
-        rows, 0x0f00, _mm_loadu_ps((const float *)(x + 8 * apart)));
+        rows, 0x0f00,
+        _mm_loadu_ps((const float *)(const void *)(x + 8 * apart)));
     return _mm512_mask_broadcast_f32x4(
-        rows, 0xf000, _mm_loadu_ps((const float *)(x + 12 * apart)));
+        rows, 0xf000,
+        _mm_loadu_ps((const float *)(const void *)(x + 12 * apart)));
 }
 
 static inline vec vec_of_halves(const uint16_t *x)
 {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)x));
+    return _mm512_cvtph_ps(
+        _mm256_loadu_si256((const __m256i *)(const void *)x));
 }
 
 static inline vec vec_of_bytes(const uint8_t *x)
 {
-    return veci_to_vec(
-        _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)x)));
+    return veci_to_vec(_mm512_cvtepu8_epi32(
+        _mm_loadu_si128((const __m128i *)(const void *)x)));
 }
 #else
 static inline veci bytes_load(const void *x)
@@ -133,19 +138,19 @@ static inline veci bytes_repeat(const int8_t *x)
 static inline vec rows_load(const uint8_t *x, size_t apart)
 {
     return _mm256_insertf128_ps(
-        _mm256_castps128_ps256(_mm_loadu_ps((const float *)x)),
-        _mm_loadu_ps((const float *)(x + 4 * apart)), 1);
+        _mm256_castps128_ps256(_mm_loadu_ps((const float *)(const void *)x)),
+        _mm_loadu_ps((const float *)(const void *)(x + 4 * apart)), 1);
 }
 
 static inline vec vec_of_halves(const uint16_t *x)
 {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)x));
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)x));
 }
 
 static inline vec vec_of_bytes(const uint8_t *x)
 {
-    return veci_to_vec(
-        _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)x)));
+    return veci_to_vec(_mm256_cvtepu8_epi32(
+        _mm_loadl_epi64((const __m128i *)(const void *)x)));
 }
 #endif
 
