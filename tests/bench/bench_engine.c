@@ -20,7 +20,7 @@
 #include "limits.h"
 #include "peer.h"
 #include "rounds.h"
-#include "subject.h"
+#include "shapes.h"
 
 struct row {
     struct shape shape;
@@ -33,11 +33,8 @@ enum {
     ALONE = 1 << JOB_ATTENTION | 1 << JOB_ATTENTION_GRAD
 };
 
-/* { name, dim, layers, heads, kv_heads, hidden, vocab, sequences, length } */
+/* Beside those of shapes.h, in the same order of numbers. */
 static const struct row table[] = {
-    { { "64x5", 64, 5, 8, 4, 172, 512, 8, 256 }, BATCHES },
-    { { "288x6", 288, 6, 6, 6, 768, 32000, 4, 256 }, BATCHES },
-    { { "768x12", 768, 12, 12, 12, 2048, 32000, 2, 256 }, BATCHES },
     { { "64x5 prompt", 64, 5, 8, 4, 172, 512, 1, 256 }, PROMPT },
     { { "288x6 prompt", 288, 6, 6, 6, 768, 32000, 1, 256 }, PROMPT },
     { { "768x12 prompt", 768, 12, 12, 12, 2048, 32000, 1, 256 }, PROMPT },
@@ -125,6 +122,15 @@ static void print_head(const struct bench *bench)
                "|---|---|---|---|\n");
 }
 
+static void measure_row(struct bench *bench, const struct row *row,
+                        unsigned jobs, const char *name)
+{
+    for (unsigned job = 0; job < JOBS; job++)
+        if ((row->jobs >> job & 1) != 0 && (jobs >> job & 1) != 0 &&
+            (name == NULL || strcmp(name, row->shape.name) == 0))
+            measure(bench, &row->shape, (enum job)job);
+}
+
 static unsigned job_of(const char *name)
 {
     for (unsigned job = 0; job < JOBS; job++)
@@ -169,12 +175,15 @@ int main(int argc, char **argv)
     if (bench.has_peer)
         peer_start(argv + optind, &bench.peer);
     print_head(&bench);
+    if (jobs == 0)
+        jobs = ~0u;
+    for (size_t i = 0; i < SHAPES; i++) {
+        const struct row row = { model_shapes[i], BATCHES };
+
+        measure_row(&bench, &row, jobs, name);
+    }
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        for (unsigned job = 0; job < JOBS; job++)
-            if ((table[i].jobs >> job & 1) != 0 &&
-                (jobs == 0 || (jobs >> job & 1) != 0) &&
-                (name == NULL || strcmp(name, table[i].shape.name) == 0))
-                measure(&bench, &table[i].shape, (enum job)job);
+        measure_row(&bench, &table[i], jobs, name);
     if (bench.has_peer)
         peer_stop(&bench.peer);
     qrb_context_destroy(bench.ctx);
