@@ -30,6 +30,10 @@ static const struct variant variants[] = {
 };
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
+/* Its linears run as a whole, those of the others in blocks (graph.h). */
+static const struct variant wide_variant = { "wide, biased", 512, 4, 1, 0, 560,
+                                             QRB_ROTARY_HALF, 1, 1 };
+
 static inline qrb_engine_config config_of(const struct variant *variant)
 {
     qrb_engine_config config = QRB_ENGINE_CONFIG_INIT;

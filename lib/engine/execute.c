@@ -93,7 +93,7 @@ static qrb_status run_segment(struct qrb__engine *engine,
     const struct qrb__op *ops = &engine->graph.ops[segment->first];
     const struct REAL(qrb__family) *family = families[ops->kind];
     const bool taps = engine->plan.flags & QRB__PLAN_TAPS;
-    REAL(qrb__whole_fn) whole = backward ? family->backward : family->forward;
+    REAL(qrb__whole_fn) whole = NULL;
     struct chain chain = { .engine = engine,
                            .ops = ops,
                            .count = segment->count,
@@ -101,10 +101,10 @@ static qrb_status run_segment(struct qrb__engine *engine,
                                                          segment->extent),
                            .backward = backward };
 
-    if (segment->by_rows)
-        whole = !taps      ? NULL
-                : backward ? family->backward_tapped
-                           : family->forward_tapped;
+    if (taps)
+        whole = backward ? family->backward_tapped : family->forward_tapped;
+    if (whole == NULL && !segment->by_rows)
+        whole = backward ? family->backward : family->forward;
     if (whole != NULL) {
         qrb_status status;
 

@@ -82,9 +82,20 @@ void qrb__graph_release(struct qrb__graph *graph)
     qrb__free(graph->ctx, graph->ops);
 }
 
-bool qrb__op_by_rows(uint32_t kind, bool backward)
+/* The weights of a wide linear leave the cache between two blocks of rows, and
+ * the best products take hundreds of rows at a time. */
+static bool is_wide(const struct qrb__graph *graph, const struct qrb__op *op)
 {
-    switch (kind) {
+    return graph->values[op->in].columns >= QRB__WIDE &&
+           graph->values[op->out].columns >= QRB__WIDE;
+}
+
+bool qrb__op_by_rows(const struct qrb__graph *graph, const struct qrb__op *op,
+                     bool backward)
+{
+    switch (op->kind) {
+    case QRB__OP_LINEAR:
+        return !is_wide(graph, op);
     case QRB__OP_EMBEDDING: /* its gradient sums over equal tokens */
     case QRB__OP_SELECT:    /* its gradient also clears what was left out */
         return !backward;

@@ -16,6 +16,7 @@
 enum {
     QRB__ROW_BLOCK = 128,  /* rows of a task; results depend on it */
     QRB__QUERY_BLOCK = 64, /* queries of a task of attention */
+    QRB__WIDE = 512,       /* both sides of a linear that runs as a whole */
     QRB__MAX_FUSED = 3,    /* linears that share an input: q, k, v */
     QRB__MAX_OWN = 5       /* buffers of an op beside its values */
 };
@@ -95,7 +96,8 @@ struct qrb__op *qrb__graph_op(struct qrb__graph *graph, uint32_t kind,
                               int32_t layer, size_t in, size_t out);
 void qrb__graph_release(struct qrb__graph *graph);
 
-/* Whether rows of an op can be made one by one, forward and backward. */
-bool qrb__op_by_rows(uint32_t kind, bool backward);
+/* Whether rows of an op are made block by block, forward or backward. */
+bool qrb__op_by_rows(const struct qrb__graph *graph, const struct qrb__op *op,
+                     bool backward);
 
 #endif

@@ -1,7 +1,8 @@
 /* y = x W^T + b for up to three weights on one input, side by side in y.
  * Forward multiplies weight by weight: how a product is cut shows in the last
  * bit, and a model gives the same bits wherever its weights lie.  Backward
- * takes weights that lie one behind the other as one. */
+ * takes weights that lie one behind the other as one.  Wide weights are
+ * multiplied by all rows at once, others by a block of rows after the other. */
 #include <string.h>
 
 #include "engine/ops.h"
@@ -180,7 +181,38 @@ static void sum_weights(struct qrb__engine *engine, const struct qrb__op *op)
     }
 }
 
+/* All rows as one block. */
+static struct qrb__block whole_batch(const struct qrb__engine *engine,
+                                     const struct qrb__op *op)
+{
+    return (struct qrb__block){
+        .rows = REAL(qrb__batch_rows)(
+            engine, engine->graph.values[op->in].extent)
+    };
+}
+
+static qrb_status multiply_whole(struct qrb__engine *engine,
+                                 const struct qrb__op *op)
+{
+    const struct qrb__block block = whole_batch(engine, op);
+
+    multiply(engine, op, &block);
+    return QRB_OK;
+}
+
+static qrb_status multiply_whole_grad(struct qrb__engine *engine,
+                                      const struct qrb__op *op)
+{
+    const struct qrb__block block = whole_batch(engine, op);
+
+    multiply_grad(engine, op, &block);
+    sum_weights(engine, op);
+    return QRB_OK;
+}
+
 const struct REAL(qrb__family) REAL(qrb__linear) = {
+    .forward = multiply_whole,
+    .backward = multiply_whole_grad,
     .forward_rows = multiply,
     .backward_rows = multiply_grad,
     .weights = sum_weights,

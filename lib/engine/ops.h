@@ -34,7 +34,8 @@ struct REAL(qrb__family) {
     REAL(qrb__rows_fn) backward_rows;
     /* Sums over rows, after the blocks of a segment. */
     void (*weights)(struct qrb__engine *engine, const struct qrb__op *op);
-    /* Instead of rows: always, or when the plan is for taps. */
+    /* Instead of rows, and of weights: where rows do not do (graph.h), or when
+     * the plan is for taps. */
     REAL(qrb__whole_fn) forward;
     REAL(qrb__whole_fn) backward;
     REAL(qrb__whole_fn) forward_tapped;

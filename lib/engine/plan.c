@@ -206,7 +206,7 @@ static size_t cut(const struct qrb__graph *graph, uint32_t flags,
     for (size_t i = 0; i < graph->op_count; i++) {
         const size_t index = backward ? graph->op_count - 1 - i : i;
         const struct qrb__op *op = &graph->ops[index];
-        const bool by_rows = qrb__op_by_rows(op->kind, backward);
+        const bool by_rows = qrb__op_by_rows(graph, op, backward);
         const uint32_t extent = extent_of(graph, op, backward);
         struct qrb__segment *last = count > 0 ? &segments[count - 1] : NULL;
 

@@ -3,6 +3,7 @@
 #include "model/model.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "model/pass.h"
 
@@ -230,6 +231,33 @@ qrb_status qrb__model_token_nll(qrb_model *model, const void *batch,
     return QRB_OK;
 }
 
+enum { CLEAR_BYTES = 1048576 }; /* of a task */
+
+struct clearing {
+    unsigned char *memory;
+    size_t bytes;
+};
+
+static void clear_bytes(size_t task, size_t worker, void *arg)
+{
+    const struct clearing *work = arg;
+    const size_t first = task * CLEAR_BYTES;
+    const size_t left = work->bytes - first;
+
+    (void)worker;
+    memset(work->memory + first, 0, left < CLEAR_BYTES ? left : CLEAR_BYTES);
+}
+
+static void clear_dense(qrb_context *ctx, const struct qrb__view *view)
+{
+    struct clearing work = { view->memory,
+                             qrb__view_elements(view) *
+                                 qrb_dtype_size(view->dtype) };
+
+    qrb__parallel_for(ctx, (work.bytes + CLEAR_BYTES - 1) / CLEAR_BYTES,
+                      clear_bytes, &work);
+}
+
 qrb_status qrb__model_zero_grad(qrb_model *model)
 {
     const qrb_host_callbacks *host = &model->callbacks;
@@ -250,6 +278,10 @@ qrb_status qrb__model_zero_grad(qrb_model *model)
 
         if (gradient->memory == NULL)
             continue;
+        if (qrb__view_is_dense(gradient)) {
+            clear_dense(model->ctx, gradient);
+            continue;
+        }
         source.memory = (unsigned char *)&zero;
         for (uint32_t axis = 0; axis < source.rank; axis++)
             source.strides[axis] = 0; /* one element seen everywhere */

@@ -46,6 +46,11 @@ static void account(const struct qrb__op *op, uint32_t phase, bool begins,
             processor_now() - profile->begun;
 }
 
+static bool is_wide(const struct shape *shape)
+{
+    return shape->dim >= QRB__WIDE;
+}
+
 /* Operations of the products of all ops of a kind in one phase of a step. */
 static double operations(const struct shape *s, uint32_t kind, uint32_t phase)
 {
@@ -57,8 +62,9 @@ static double operations(const struct shape *s, uint32_t kind, uint32_t phase)
     part.layers = 0;
     head = subject_operations(&part, JOB_FORWARD);
     attention = (double)s->layers * subject_operations(s, JOB_ATTENTION);
-    if (kind == QRB__OP_LINEAR)
-        return all - head - attention;
+    if (kind == QRB__OP_LINEAR) /* a wide one sums its weights at once */
+        return (all - head - attention) *
+               (phase == QRB__PHASE_BACKWARD && is_wide(s) ? 2 : 1);
     if (kind == QRB__OP_ATTENTION)
         return phase == QRB__PHASE_BACKWARD ? 2 * attention : attention;
     if (kind == QRB__OP_HEAD) /* forward and backward at once */
