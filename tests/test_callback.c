@@ -91,6 +91,7 @@ static const char *const allowed[] = {
     "qrb_packed_codes",
     "qrb_packed_destroy",
     "qrb_packed_groups",
+    "qrb_packed_input_scale",
     "qrb_packed_scales",
     "qrb_packed_zero_points",
     "qrb_pass_destroy",
@@ -270,7 +271,11 @@ static void try_measures(void)
     REFUSED(qrb_fidelity(w.tensor, w.tensor, &fidelity));
     REFUSED(qrb_quantizer_create(w.ctx, NULL, &quantizer));
     REFUSED(qrb_quantizer_create_named(w.ctx, "nf4", &quantizer));
+    REFUSED(qrb_quantizer_create_chain(w.ctx, NULL, 0, &quantizer));
     REFUSED(qrb_quantizer_quantize(w.quantizer, w.tensor, &packed));
+    REFUSED(qrb_quantizer_quantize_with(w.quantizer, w.tensor, NULL, NULL,
+                                        &packed));
+    REFUSED(qrb_quantizer_fake_with(w.quantizer, w.tensor, NULL, NULL));
     REFUSED(qrb_quantizer_fake(w.quantizer, w.tensor));
     REFUSED(qrb_packed_dequantize(w.packed, w.tensor));
     REFUSED(qrb_packed_int8_multiply(w.packed, w.tensor, 6.0, NULL, w.tensor));

@@ -2,7 +2,7 @@
 #ifndef QROBUST_QUANTIZER_H
 #define QROBUST_QUANTIZER_H
 
-#include <qrobust/tensor.h>
+#include <qrobust/observer.h>
 
 QRB_BEGIN_DECLS
 
@@ -17,7 +17,8 @@ enum qrb_quantizer_kind {
     QRB_QUANTIZER_INT8 = 2, /**< LLM.int8(): vector-wise absmax rows */
     QRB_QUANTIZER_NF4 = 3,  /**< 4-bit normal float, blocks of 64 */
     QRB_QUANTIZER_FP16 = 4, /**< rounding through IEEE half */
-    QRB_QUANTIZER_BF16 = 5  /**< rounding through bfloat16 */
+    QRB_QUANTIZER_BF16 = 5, /**< rounding through bfloat16 */
+    QRB_QUANTIZER_SMOOTHQUANT = 8 /**< inputs scaled by their magnitudes */
 };
 
 /**
@@ -68,16 +69,28 @@ enum qrb_granularity {
     QRB_PER_TENSOR = 1 /**< the whole matrix; of RTN */
 };
 
-/* Start from QRB_QUANTIZER_OPTIONS_INIT.  Only RTN looks at bits and grid; the
- * other options are refused where the kind has no use for them. */
+/* Of SMOOTHQUANT.  Start from QRB_SMOOTHQUANT_OPTIONS_INIT. */
+typedef struct qrb_smoothquant_options {
+    size_t struct_size;
+    double alpha; /* share of the range that moves from the inputs into the
+                     weights, 0 to 1; default .5 */
+} qrb_smoothquant_options;
+
+/** The defaults of SmoothQuant. */
+#define QRB_SMOOTHQUANT_OPTIONS_INIT { sizeof(qrb_smoothquant_options), 0.5 }
+
+/* Start from QRB_QUANTIZER_OPTIONS_INIT.  Kinds on a uniform grid look at
+ * bits, RTN alone at grid: of the others it is the method's own.  The other
+ * options are refused where the kind has no use for them, and so are options
+ * of a method that is not the kind. */
 typedef struct qrb_quantizer_options {
     size_t struct_size;
     size_t group_size;    /* columns per scale, the last group of a row may
                              be shorter; 0: a whole row (default); of
                              NF4 the block of consecutive elements, 0: 64 */
     uint32_t kind;        /* enum qrb_quantizer_kind; default RTN */
-    uint32_t bits;        /* 2..8 of RTN; default 4 */
-    uint32_t grid;        /* enum qrb_grid_mode; default A_GPTQ */
+    uint32_t bits;        /* 2..8 of kinds on a grid; default 4 */
+    uint32_t grid;        /* enum qrb_grid_mode, of RTN; default A_GPTQ */
     uint32_t granularity; /* enum qrb_granularity; default per group */
     uint32_t mse_clip;    /* 1: RTN shrinks the range by hundredths down to
                              0.21 and keeps the one of least sum of
@@ -89,11 +102,12 @@ typedef struct qrb_quantizer_options {
                              qrb_grid_mode */
     uint32_t double_quant; /* 1: NF4 absmax quantized in turn; default 0 */
     uint32_t reserved;     /* 0 */
+    const qrb_smoothquant_options *smoothquant; /* copied; NULL: the defaults */
 } qrb_quantizer_options;
 
 #define QRB_QUANTIZER_OPTIONS_INIT \
     { sizeof(qrb_quantizer_options), 0, QRB_QUANTIZER_RTN, 4, \
-      QRB_GRID_A_GPTQ, QRB_PER_GROUP, 0, 0, 0, 0 }
+      QRB_GRID_A_GPTQ, QRB_PER_GROUP, 0, 0, 0, 0, 0 }
 
 /**
  * Make a quantizer.
@@ -110,9 +124,26 @@ QRB_API qrb_status qrb_quantizer_create(qrb_context *ctx,
                                         qrb_quantizer **out);
 
 /**
- * Make a quantizer from its short name: "fp16", "bf16", "int8", "nf4",
- * "rtn<bits>" or "rtn<bits>g<group_size>", such as "rtn4g32"; rtn is the grid
- * A_GPTQ, all else as by default.
+ * Make a quantizer of several: all but the last are used as scalings of inputs
+ * (kinds that say so below), in their order, and the last makes the codes.
+ *
+ * @param links [count], at least one; copied
+ * @param out   as of qrb_quantizer_create()
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, of another context, a link in front
+ *         that scales no inputs or is a chain, a last one without codes);
+ *         QRB_E_NO_MEMORY; QRB_E_REENTRANT
+ */
+QRB_API qrb_status
+qrb_quantizer_create_chain(qrb_context *ctx,
+                           const qrb_quantizer *const *links, size_t count,
+                           qrb_quantizer **out);
+
+/**
+ * Make a quantizer from its short name: "fp16", "bf16", "int8", "nf4", or the
+ * name of a kind on a grid with its bits and perhaps a group size, such as
+ * "rtn4", "rtn4g32" or "smoothquant8"; rtn is the grid A_GPTQ, all else as by
+ * default.  Chains join names by "+", where scalings may leave their bits and
+ * group size to the last: "smoothquant+rtn4g128".
  *
  * @return as of qrb_quantizer_create(); QRB_E_INVALID_ARG (the message lists
  *         the names)
@@ -124,8 +155,36 @@ QRB_API qrb_status qrb_quantizer_create_named(qrb_context *ctx,
 /** Release a quantizer; NULL is fine. */
 QRB_API void qrb_quantizer_destroy(qrb_quantizer *quantizer);
 
+/* What is known of a matrix's use.  Start from QRB_CALIBRATION_INIT. */
+typedef struct qrb_calibration {
+    size_t struct_size;
+    const qrb_observer *inputs; /* of as many columns as the matrix; borrowed;
+                                   NULL: none */
+    const qrb_tensor *fisher;   /* [rows, cols] of a float type, sums of
+                                   squared gradients; borrowed; NULL: none */
+} qrb_calibration;
+
+/** Nothing is known. */
+#define QRB_CALIBRATION_INIT { sizeof(qrb_calibration), 0, 0 }
+
+/* What became of a matrix; set struct_size.  NaN stands for what there is
+ * not. */
+typedef struct qrb_quantize_report {
+    size_t struct_size;
+    double relative_output_error; /* |X (W - Q)^T|^2 / |X W^T|^2, of inputs
+                                     with a Gram matrix */
+    double relative_weight_error; /* |W - Q|^2 / |W|^2 */
+    double bits_per_weight;       /* as qrb_packed_bits_per_weight() */
+    double loss;                  /* of the method's own objective */
+    double damping;               /* share of the mean diagonal, as used */
+} qrb_quantize_report;
+
+/** An empty report. */
+#define QRB_QUANTIZE_REPORT_INIT \
+    { sizeof(qrb_quantize_report), 0, 0, 0, 0, 0 }
+
 /**
- * Quantize one matrix.
+ * Quantize one matrix, without calibration.
  *
  * RTN has one scale a group, row or matrix, on the grids of enum
  * qrb_grid_mode.  INT8 is the weights of Dettmers et al., "LLM.int8()",
@@ -155,6 +214,36 @@ QRB_API qrb_status qrb_quantizer_quantize(const qrb_quantizer *quantizer,
                                           qrb_packed **out);
 
 /**
+ * Quantize one matrix by what is known of its use.
+ *
+ * SMOOTHQUANT (Xiao et al., ICML 2023, arXiv:2211.10438) multiplies column j
+ * of the weights by s_j = max|x_j|^alpha / max|w_j|^(1 - alpha), and rounds to
+ * nearest on the grid S_SMOOTH; its inputs are to be divided by s, and columns
+ * of inputs that are always zero have s_j = 1.  It scales inputs in chains,
+ * and needs inputs with ranges.
+ *
+ * Where inputs are scaled, values come back in the coordinates of the inputs
+ * as they were: qrb_packed_dequantize() divides by s, and
+ * qrb_packed_input_scale() shows it.  Matrices with the same inputs that must
+ * share one s are quantized as one, stacked by rows.
+ *
+ * The relative output error is that of the Gram matrix, in double, and costs
+ * rows * columns^2 multiplications; it is computed when there is a report.
+ *
+ * @param w           as of qrb_quantizer_quantize()
+ * @param calibration NULL: nothing is known
+ * @param report      filled on success; NULL: not wanted
+ * @param out         as of qrb_quantizer_quantize()
+ * @return as of qrb_quantizer_quantize(); QRB_E_INVALID_ARG also where the
+ *         method needs what the calibration does not have (the message names
+ *         it); QRB_E_SHAPE and QRB_E_UNSUPPORTED also of the calibration
+ */
+QRB_API qrb_status
+qrb_quantizer_quantize_with(const qrb_quantizer *quantizer, const qrb_tensor *w,
+                            const qrb_calibration *calibration,
+                            qrb_quantize_report *report, qrb_packed **out);
+
+/**
  * Fake quantization: w becomes its quantized value, the same bits that
  * qrb_quantizer_quantize() and qrb_packed_dequantize() give in a tensor of w's
  * type.  FP16 and BF16 round through their type and back.
@@ -166,6 +255,18 @@ QRB_API qrb_status qrb_quantizer_quantize(const qrb_quantizer *quantizer,
  */
 QRB_API qrb_status qrb_quantizer_fake(const qrb_quantizer *quantizer,
                                       qrb_tensor *w);
+
+/**
+ * Fake quantization with calibration: the bits of
+ * qrb_quantizer_quantize_with() and qrb_packed_dequantize().
+ *
+ * @return as of both; QRB_E_UNSUPPORTED also with a report of FP16 or BF16; w
+ *         is untouched on failure
+ */
+QRB_API qrb_status
+qrb_quantizer_fake_with(const qrb_quantizer *quantizer, qrb_tensor *w,
+                        const qrb_calibration *calibration,
+                        qrb_quantize_report *report);
 
 /** Release a packed matrix; NULL is fine. */
 QRB_API void qrb_packed_destroy(qrb_packed *packed);
@@ -208,6 +309,15 @@ QRB_API const double *qrb_packed_scales(const qrb_packed *packed);
  */
 QRB_API const double *qrb_packed_zero_points(const qrb_packed *packed);
 
+/**
+ * What inputs are divided by, and what qrb_packed_dequantize() divides the
+ * columns by.
+ *
+ * @return [cols], owned by the packed matrix; NULL where inputs are as they
+ *         were and for NULL
+ */
+QRB_API const double *qrb_packed_input_scale(const qrb_packed *packed);
+
 /** Scales a row (1 for a whole row; NF4 and per tensor: all of them). */
 QRB_API size_t qrb_packed_groups(const qrb_packed *packed);
 
@@ -215,7 +325,10 @@ QRB_API size_t qrb_packed_groups(const qrb_packed *packed);
  * Average bits a weight as formats store it: the code; of RTN 16 bits a scale,
  * and a zero point of as many bits as a code (16 where the mode lets it be no
  * code, none where the mode fixes it); of INT8 32 bits a row; of NF4 32 bits a
- * block, or with double_quant 8 and 32 for each 256 blocks.
+ * block, or with double_quant 8 and 32 for each 256 blocks; beside that 16 a
+ * column for a scale of the inputs, 32 a column where groups are not
+ * consecutive, 16 a value of a table, 64 a sparse weight and 32 a row of them,
+ * and what a residual takes, with 32 for each of its columns.
  */
 QRB_API double qrb_packed_bits_per_weight(const qrb_packed *packed);
 

@@ -40,4 +40,9 @@ double qrb__observer_gram_at(const qrb_observer *observer, size_t row,
 void qrb__observer_gram_f32(const qrb_observer *observer, float *out);
 void qrb__observer_gram_f64(const qrb_observer *observer, double *out);
 
+/* out[r] = d_r G d_r^T of the rows of d [rows, columns]; scratch is as large
+ * as d. */
+void qrb__observer_quadratic(const qrb_observer *observer, const double *d,
+                             size_t rows, double *scratch, double *out);
+
 #endif

@@ -51,7 +51,8 @@ static void encode_absmax(const double *x, size_t n, double absmax,
 
 static void fit(qrb_packed *packed, size_t unit, const void *run, size_t n)
 {
-    packed->scales[unit] = absmax_of(run, n) / LEVELS;
+    qrb__packed_set_scale(
+        packed, unit, (struct qrb__grid_scale){ absmax_of(run, n) / LEVELS, 0 });
 }
 
 static void encode(const qrb_packed *packed, size_t unit, const void *run,
@@ -66,7 +67,7 @@ static void encode(const qrb_packed *packed, size_t unit, const void *run,
 static void decode(const qrb_packed *packed, size_t unit, const int32_t *codes,
                    size_t n, void *run)
 {
-    const struct qrb__grid_scale scale = { packed->scales[unit], 0 };
+    const struct qrb__grid_scale scale = qrb__packed_scale(packed, unit);
 
     qrb__grid_decode_f64(&scale, codes, n, run);
 }

@@ -43,8 +43,9 @@ static const float thresholds[VALUES - 1] = {
 };
 
 static qrb_status check_options(qrb_context *ctx,
-                                qrb_quantizer_options *options)
+                                qrb_quantizer_options *options, void *method)
 {
+    (void)method;
     if (options->granularity != QRB_PER_GROUP || options->mse_clip ||
         options->compat)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
@@ -77,7 +78,8 @@ static float absmax_of(const float *w, size_t n)
 
 static void fit(qrb_packed *packed, size_t unit, const void *run, size_t n)
 {
-    packed->scales[unit] = absmax_of(run, n);
+    qrb__packed_set_scale(packed, unit,
+                          (struct qrb__grid_scale){ absmax_of(run, n), 0 });
 }
 
 static qrb_status finish(qrb_packed *packed)
@@ -118,7 +120,7 @@ static void encode(const qrb_packed *packed, size_t unit, const void *run,
 static void decode(const qrb_packed *packed, size_t unit, const int32_t *codes,
                    size_t n, void *run)
 {
-    const float absmax = (float)packed->scales[unit];
+    const float absmax = (float)qrb__packed_scale(packed, unit).scale;
     float *w = run;
 
     for (size_t i = 0; i < n; i++)

@@ -1,12 +1,11 @@
-/* Packed matrices: life, accessors, and the way from codes to values, which
- * is the only one: fake quantization and dequantization both end here. */
+/* Packed matrices: life, units, and what they show. */
 #include "quant/packed.h"
 
 #include <float.h>
+#include <string.h>
 
 #include "quant/quantizer.h"
 #include "quant/tiles.h"
-#include "tensor/run.h"
 
 size_t qrb__packed_run(const qrb_packed *packed)
 {
@@ -20,19 +19,38 @@ size_t qrb__packed_run(const qrb_packed *packed)
     return whole >= QRB__RUN ? whole : QRB__RUN / whole * whole;
 }
 
+/* Columns of the same group from `column` on. */
+static size_t group_length(const qrb_packed *packed, size_t column)
+{
+    size_t end = column + 1;
+
+    if (packed->group_index == NULL) {
+        const size_t unit = packed->unit - column % packed->unit;
+
+        return packed->cols - column < unit ? packed->cols - column : unit;
+    }
+    while (end < packed->cols &&
+           packed->group_index[end] == packed->group_index[column])
+        end++;
+    return end - column;
+}
+
 size_t qrb__packed_unit(const qrb_packed *packed, size_t at,
                         size_t *length_out)
 {
-    size_t left = packed->elements - at;
-    size_t unit = at / packed->unit;
+    const size_t column = at % packed->cols;
 
-    if (packed->groups != 0) {
-        left = packed->cols - at % packed->cols;
-        unit = at / packed->cols * packed->groups +
-               at % packed->cols / packed->unit;
+    if (packed->groups == 0) {
+        const size_t unit = packed->unit - at % packed->unit;
+        const size_t left = packed->elements - at;
+
+        *length_out = left < unit ? left : unit;
+        return at / packed->unit;
     }
-    *length_out = left < packed->unit ? left : packed->unit;
-    return unit;
+    *length_out = group_length(packed, column);
+    return at / packed->cols * packed->groups +
+           (packed->group_index == NULL ? column / packed->unit
+                                        : packed->group_index[column]);
 }
 
 size_t qrb__packed_runs(const qrb_packed *packed)
@@ -90,23 +108,38 @@ void qrb__packed_saturate(uint32_t precision, void *run, size_t n,
     }
 }
 
-void qrb__packed_decode(const qrb_packed *packed, size_t i,
-                        const int32_t *codes, uint32_t dtype, void *run)
+bool qrb__packed_has_extras(const qrb_packed *packed)
 {
-    const size_t size = qrb_dtype_size(packed->precision);
-    const size_t n = qrb__packed_run_length(packed, i);
-    const size_t first = i * qrb__packed_run(packed);
-    size_t length;
+    return packed->group_index != NULL || packed->input_scale != NULL ||
+           packed->table != NULL || packed->sparse.row_start != NULL ||
+           packed->residual != NULL;
+}
 
-    for (size_t at = 0; at < n; at += length) {
-        const size_t unit = qrb__packed_unit(packed, first + at, &length);
+struct qrb__grid_scale qrb__packed_scale(const qrb_packed *packed, size_t unit)
+{
+    return (struct qrb__grid_scale){ packed->scales[unit],
+                                     packed->zeros ? packed->zero_points[unit]
+                                                   : 0 };
+}
 
-        if (length > n - at)
-            length = n - at; /* a piece of the one unit */
-        packed->kind->decode(packed, unit, codes + at, length,
-                             (unsigned char *)run + at * size);
-    }
-    qrb__packed_saturate(packed->precision, run, n, dtype);
+void qrb__packed_set_scale(qrb_packed *packed, size_t unit,
+                           struct qrb__grid_scale scale)
+{
+    packed->scales[unit] = scale.scale;
+    if (packed->zeros)
+        packed->zero_points[unit] = scale.zero_point;
+}
+
+void qrb__packed_write_codes(qrb_packed *packed, size_t first, size_t n,
+                             const int32_t *codes)
+{
+    memcpy(packed->codes + first, codes, n * sizeof *codes);
+}
+
+void qrb__packed_read_codes(const qrb_packed *packed, size_t first, size_t n,
+                            int32_t *codes)
+{
+    memcpy(codes, packed->codes + first, n * sizeof *codes);
 }
 
 qrb_status qrb__packed_check_matrix(qrb_context *ctx, const struct qrb__view *w,
@@ -137,57 +170,15 @@ void qrb_packed_destroy(qrb_packed *packed)
     qrb__free(packed->ctx, packed->zero_points);
     qrb__free(packed->ctx, packed->nested_scales.codes);
     qrb__free(packed->ctx, packed->nested_scales.absmax);
+    qrb__free(packed->ctx, packed->group_index);
+    qrb__free(packed->ctx, packed->input_scale);
+    qrb__free(packed->ctx, packed->table);
+    qrb__free(packed->ctx, packed->sparse.row_start);
+    qrb__free(packed->ctx, packed->sparse.columns);
+    qrb__free(packed->ctx, packed->sparse.values);
+    qrb_packed_destroy(packed->residual);
+    qrb__free(packed->ctx, packed->residual_columns);
     qrb__free(packed->ctx, packed);
-}
-
-struct dequantize {
-    const qrb_packed *packed;
-    const struct qrb__view *target;
-    unsigned char *runs; /* [workers, run] of the precision */
-};
-
-static void dequantize_run(size_t i, size_t worker, void *arg)
-{
-    const struct dequantize *job = arg;
-    const qrb_packed *packed = job->packed;
-    const size_t run = qrb__packed_run(packed);
-    unsigned char *values =
-        job->runs + worker * run * qrb_dtype_size(packed->precision);
-
-    qrb__packed_decode(packed, i, packed->codes + i * run, job->target->dtype,
-                       values);
-    qrb__run_store(packed->ctx, packed->precision, values, i * run,
-                   qrb__packed_run_length(packed, i), job->target);
-}
-
-qrb_status qrb_packed_dequantize(const qrb_packed *packed, qrb_tensor *out)
-{
-    struct dequantize job = { .packed = packed };
-    qrb_context *ctx;
-    qrb_status status;
-
-    if (packed == NULL || out == NULL)
-        return QRB_E_INVALID_ARG;
-    ctx = packed->ctx;
-    status = qrb__not_in_callback(ctx, __func__);
-    if (status != QRB_OK)
-        return status;
-    status = qrb__packed_check_matrix(ctx, &out->view, "out");
-    if (status != QRB_OK)
-        return status;
-    if (out->view.shape[0] != packed->rows ||
-        out->view.shape[1] != packed->cols)
-        return qrb__fail(
-            ctx, QRB_E_SHAPE, "out is [%zu, %zu], the packed matrix [%zu, %zu]",
-            out->view.shape[0], out->view.shape[1], packed->rows, packed->cols);
-    job.target = &out->view;
-    job.runs = qrb__packed_scratch(packed, qrb_dtype_size(packed->precision));
-    if (job.runs == NULL)
-        return qrb__fail(ctx, QRB_E_NO_MEMORY, "values of [%zu, %zu]",
-                         packed->rows, packed->cols);
-    qrb__parallel_for(ctx, qrb__packed_runs(packed), dequantize_run, &job);
-    qrb__free(ctx, job.runs);
-    return QRB_OK;
 }
 
 const int32_t *qrb_packed_codes(const qrb_packed *packed)
@@ -212,10 +203,34 @@ size_t qrb_packed_groups(const qrb_packed *packed)
     return packed->groups != 0 ? packed->groups : packed->units;
 }
 
+const double *qrb_packed_input_scale(const qrb_packed *packed)
+{
+    return packed == NULL ? NULL : packed->input_scale;
+}
+
+/* Of the whole matrix, as formats store it. */
+static double bits_of(const qrb_packed *packed)
+{
+    const double rows = (double)packed->rows;
+    const double cols = (double)packed->cols;
+    double bits = packed->bits * (double)packed->elements;
+
+    bits += packed->kind->overhead(packed);
+    if (packed->group_index != NULL)
+        bits += 32 * cols;
+    if (packed->input_scale != NULL)
+        bits += 16 * cols;
+    if (packed->table != NULL)
+        bits += 16 * rows * (double)(1u << packed->bits);
+    if (packed->sparse.row_start != NULL)
+        bits += 64 * (double)packed->sparse.row_start[packed->rows] + 32 * rows;
+    if (packed->residual != NULL)
+        bits += bits_of(packed->residual) +
+                32 * (double)packed->residual->cols;
+    return bits;
+}
+
 double qrb_packed_bits_per_weight(const qrb_packed *packed)
 {
-    if (packed == NULL)
-        return 0;
-    return packed->bits +
-           packed->kind->overhead(packed) / (double)packed->elements;
+    return packed == NULL ? 0 : bits_of(packed) / (double)packed->elements;
 }

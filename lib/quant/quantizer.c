@@ -1,41 +1,97 @@
-/* Making quantizers, by options and by name. */
+/* Making quantizers, from options and of several. */
 #include "quant/quantizer.h"
 
 #include <string.h>
 
-static const struct qrb__quantizer_kind *const kinds[] = {
+const struct qrb__quantizer_kind *const qrb__quantizer_kinds[] = {
     &qrb__quantizer_rtn,  &qrb__quantizer_int8, &qrb__quantizer_nf4,
-    &qrb__quantizer_fp16, &qrb__quantizer_bf16,
+    &qrb__quantizer_fp16, &qrb__quantizer_bf16, &qrb__quantizer_smoothquant,
 };
+const size_t qrb__quantizer_kind_count =
+    sizeof qrb__quantizer_kinds / sizeof *qrb__quantizer_kinds;
 
-static const struct qrb__quantizer_kind *kind_of(uint32_t kind)
+const struct qrb__quantizer_kind *qrb__quantizer_kind_of(uint32_t kind)
 {
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (kinds[i]->kind == kind)
-            return kinds[i];
+    for (size_t i = 0; i < qrb__quantizer_kind_count; i++)
+        if (qrb__quantizer_kinds[i]->kind == kind)
+            return qrb__quantizer_kinds[i];
     return NULL;
 }
 
 qrb_status qrb__quantizer_takes_no_options(qrb_context *ctx,
-                                           qrb_quantizer_options *options)
+                                           qrb_quantizer_options *options,
+                                           void *method)
 {
+    (void)method;
     if (options->group_size != 0 || options->granularity != QRB_PER_GROUP ||
         options->mse_clip || options->compat || options->double_quant)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
                          "%s has no options: group_size, granularity, "
                          "mse_clip, compat and double_quant are 0",
-                         kind_of(options->kind)->name);
+                         qrb__quantizer_kind_of(options->kind)->name);
     return QRB_OK;
+}
+
+/* The pointer to a kind's own options, which may have any object type. */
+static const void *method_of(const qrb_quantizer_options *options,
+                             const struct qrb__quantizer_kind *kind)
+{
+    const void *method;
+
+    memcpy(&method, (const unsigned char *)options + kind->method_at,
+           sizeof method);
+    return method;
+}
+
+static size_t size_of_defaults(const struct qrb__quantizer_kind *kind)
+{
+    size_t size = 0;
+
+    if (kind->method_defaults != NULL)
+        memcpy(&size, kind->method_defaults, sizeof size);
+    return size;
+}
+
+/* Refuse options of other methods; copy those of this one over its defaults
+ * and let go of the caller's pointer. */
+static qrb_status take_method(qrb_quantizer *quantizer)
+{
+    qrb_context *ctx = quantizer->ctx;
+    const struct qrb__quantizer_kind *own = quantizer->kind;
+    const size_t size = size_of_defaults(own);
+    const void *none = NULL;
+    const void *given;
+
+    for (size_t i = 0; i < qrb__quantizer_kind_count; i++) {
+        const struct qrb__quantizer_kind *kind = qrb__quantizer_kinds[i];
+
+        if (kind != own && kind->method_defaults != NULL &&
+            (own->method_defaults == NULL ||
+             kind->method_at != own->method_at) &&
+            method_of(&quantizer->options, kind) != NULL)
+            return qrb__fail(ctx, QRB_E_INVALID_ARG,
+                             "options of %s do not go with %s", kind->name,
+                             own->name);
+    }
+    if (size == 0)
+        return QRB_OK;
+    given = method_of(&quantizer->options, own);
+    memcpy((unsigned char *)&quantizer->options + own->method_at, &none,
+           sizeof none);
+    quantizer->method = qrb__alloc_array(ctx, 1, size);
+    if (quantizer->method == NULL)
+        return qrb__fail(ctx, QRB_E_NO_MEMORY, "options of %s", own->name);
+    memcpy(quantizer->method, own->method_defaults, size);
+    return qrb__options_copy(ctx, given, size, own->name, quantizer->method);
 }
 
 qrb_status qrb_quantizer_create(qrb_context *ctx,
                                 const qrb_quantizer_options *options,
                                 qrb_quantizer **out)
 {
-    const qrb_quantizer_options defaults = QRB_QUANTIZER_OPTIONS_INIT;
-    qrb_quantizer_options checked = defaults;
+    qrb_quantizer_options checked = QRB_QUANTIZER_OPTIONS_INIT;
     const struct qrb__quantizer_kind *kind;
-    qrb_quantizer *quantizer;
+    qrb_quantizer *quantizer = NULL;
     qrb_status status;
 
     if (ctx == NULL || out == NULL)
@@ -48,7 +104,7 @@ qrb_status qrb_quantizer_create(qrb_context *ctx,
                                "quantizer options", &checked);
     if (status != QRB_OK)
         return status;
-    kind = kind_of(checked.kind);
+    kind = qrb__quantizer_kind_of(checked.kind);
     if (kind == NULL)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
                          "quantizer kind %u is not known", checked.kind);
@@ -60,82 +116,122 @@ qrb_status qrb_quantizer_create(qrb_context *ctx,
                          "the last is 0",
                          checked.granularity, checked.mse_clip, checked.compat,
                          checked.double_quant, checked.reserved);
-    status = kind->check(ctx, &checked);
-    if (status != QRB_OK)
-        return status;
 
     quantizer = qrb__alloc_array(ctx, 1, sizeof *quantizer);
-    if (quantizer == NULL)
-        return qrb__fail(ctx, QRB_E_NO_MEMORY, "quantizer");
+    if (quantizer == NULL) {
+        status = qrb__fail(ctx, QRB_E_NO_MEMORY, "quantizer");
+        goto out;
+    }
     quantizer->ctx = ctx;
     quantizer->options = checked;
     quantizer->kind = kind;
+    status = take_method(quantizer);
+    if (status == QRB_OK)
+        status = kind->check(ctx, &quantizer->options, quantizer->method);
+    if (status != QRB_OK)
+        goto out;
     *out = quantizer;
-    return QRB_OK;
-}
-
-/* A decimal number without sign, space or leading zero; the position after it,
- * or NULL.  No strtoul: it skips spaces and takes signs. */
-static const char *read_number(const char *text, size_t *out)
-{
-    size_t number = 0;
-
-    if (*text < '1' || *text > '9')
-        return NULL;
-    for (; *text >= '0' && *text <= '9'; text++)
-        if (!qrb__mul_size(number, 10, &number) ||
-            !qrb__add_size(number, (size_t)(*text - '0'), &number))
-            return NULL;
-    *out = number;
-    return text;
-}
-
-/* "rtn<bits>" or "rtn<bits>g<group_size>" */
-static bool read_rtn(const char *name, qrb_quantizer_options *options)
-{
-    const size_t prefix = strlen(qrb__quantizer_rtn.name);
-    size_t bits;
-
-    if (strncmp(name, qrb__quantizer_rtn.name, prefix) != 0)
-        return false;
-    name = read_number(name + prefix, &bits);
-    if (name == NULL || bits < QRB__GRID_MIN_BITS || bits > QRB__GRID_MAX_BITS)
-        return false;
-    options->bits = (uint32_t)bits;
-    if (*name == 'g')
-        name = read_number(name + 1, &options->group_size);
-    return name != NULL && *name == '\0';
-}
-
-qrb_status qrb_quantizer_create_named(qrb_context *ctx, const char *name,
-                                      qrb_quantizer **out)
-{
-    qrb_quantizer_options options = QRB_QUANTIZER_OPTIONS_INIT;
-    bool known;
-
-    if (ctx == NULL || out == NULL)
-        return QRB_E_INVALID_ARG;
-    *out = NULL;
-    if (name == NULL)
-        return qrb__fail(ctx, QRB_E_INVALID_ARG, "name is NULL");
-    known = read_rtn(name, &options);
-    for (size_t i = 0; !known && i < sizeof kinds / sizeof *kinds; i++)
-        if (kinds[i] != &qrb__quantizer_rtn &&
-            strcmp(name, kinds[i]->name) == 0) {
-            options.kind = kinds[i]->kind;
-            known = true;
-        }
-    if (!known)
-        return qrb__fail(ctx, QRB_E_INVALID_ARG,
-                         "no quantizer is called \"%.40s\"; fp16, bf16, int8, "
-                         "nf4, rtn<bits> and rtn<bits>g<group_size> are, with "
-                         "2 to 8 bits, such as rtn4g32",
-                         name);
-    return qrb_quantizer_create(ctx, &options, out);
+    quantizer = NULL; /* the caller's from here on */
+out:
+    qrb_quantizer_destroy(quantizer);
+    return status;
 }
 
 void qrb_quantizer_destroy(qrb_quantizer *quantizer)
 {
-    if (quantizer != NULL)
-        qrb__free(quantizer->ctx, quantizer);
+    if (quantizer == NULL)
+        return;
+    for (size_t i = 0; i < quantizer->scaling_count; i++)
+        qrb_quantizer_destroy(quantizer->scalings[i]);
+    qrb__free(quantizer->ctx, quantizer->scalings);
+    qrb__free(quantizer->ctx, quantizer->method);
+    qrb__free(quantizer->ctx, quantizer);
+}
+
+/* A copy of one link; scalings stay behind. */
+static qrb_status copy_link(const qrb_quantizer *link, qrb_quantizer **out)
+{
+    qrb_context *ctx = link->ctx;
+    const size_t size = size_of_defaults(link->kind);
+    qrb_quantizer *copy = qrb__alloc_array(ctx, 1, sizeof *copy);
+    void *method = size == 0 ? NULL : qrb__alloc_array(ctx, 1, size);
+
+    if (copy == NULL || (size != 0 && method == NULL)) {
+        qrb__free(ctx, copy);
+        qrb__free(ctx, method);
+        return qrb__fail(ctx, QRB_E_NO_MEMORY, "link %s", link->kind->name);
+    }
+    copy->ctx = ctx;
+    copy->options = link->options;
+    copy->kind = link->kind;
+    copy->method = method;
+    if (size != 0)
+        memcpy(method, link->method, size);
+    *out = copy;
+    return QRB_OK;
+}
+
+static qrb_status check_link(qrb_context *ctx, const qrb_quantizer *link,
+                             bool last)
+{
+    if (link == NULL || link->ctx != ctx)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG, "a link is %s",
+                         link == NULL ? "NULL" : "of another context");
+    if (link->scaling_count > 0)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG, "a link is a chain itself");
+    if (!last && link->kind->scale_inputs == NULL)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG,
+                         "%s scales no inputs; it can be the last link of a "
+                         "chain alone",
+                         link->kind->name);
+    if (last && link->kind->round != NULL)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG,
+                         "%s has no codes; it is no link of a chain",
+                         link->kind->name);
+    return QRB_OK;
+}
+
+qrb_status qrb_quantizer_create_chain(qrb_context *ctx,
+                                      const qrb_quantizer *const *links,
+                                      size_t count, qrb_quantizer **out)
+{
+    qrb_quantizer *chain = NULL;
+    qrb_status status;
+
+    if (ctx == NULL || out == NULL)
+        return QRB_E_INVALID_ARG;
+    *out = NULL;
+    status = qrb__not_in_callback(ctx, __func__);
+    if (status != QRB_OK)
+        return status;
+    if (links == NULL || count == 0)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG, "a chain has no links");
+    for (size_t i = 0; i < count; i++) {
+        status = check_link(ctx, links[i], i + 1 == count);
+        if (status != QRB_OK)
+            return status;
+    }
+    status = copy_link(links[count - 1], &chain);
+    if (status != QRB_OK)
+        return status;
+    if (count > 1) {
+        chain->scalings =
+            qrb__alloc_array(ctx, count - 1, sizeof *chain->scalings);
+        if (chain->scalings == NULL) {
+            status = qrb__fail(ctx, QRB_E_NO_MEMORY, "%zu links", count);
+            goto out;
+        }
+    }
+    for (; chain->scaling_count + 1 < count; chain->scaling_count++) {
+        const size_t i = chain->scaling_count;
+
+        status = copy_link(links[i], &chain->scalings[i]);
+        if (status != QRB_OK)
+            goto out;
+    }
+    *out = chain;
+    chain = NULL; /* the caller's from here on */
+out:
+    qrb_quantizer_destroy(chain);
+    return status;
 }

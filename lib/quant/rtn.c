@@ -3,42 +3,50 @@
  * float32, as the official programs do. */
 #include "quant/quantizer.h"
 
-static qrb_status check_options(qrb_context *ctx,
-                                qrb_quantizer_options *options)
+qrb_status qrb__grid_check_options(qrb_context *ctx,
+                                   const qrb_quantizer_options *options,
+                                   uint32_t mode, const char *name)
 {
     if (options->bits < QRB__GRID_MIN_BITS ||
         options->bits > QRB__GRID_MAX_BITS)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
-                         "rtn has %u bits; 2 to 8 are allowed", options->bits);
-    if (!qrb__grid_mode_is_known(options->grid))
-        return qrb__fail(ctx, QRB_E_INVALID_ARG, "grid %u is not known",
-                         options->grid);
+                         "%s has %u bits; 2 to 8 are allowed", name,
+                         options->bits);
+    if (!qrb__grid_mode_is_known(mode))
+        return qrb__fail(ctx, QRB_E_INVALID_ARG, "grid %u is not known", mode);
     if (options->granularity == QRB_PER_TENSOR && options->group_size != 0)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
                          "group_size is %zu with one scale for the matrix; 0 "
                          "is allowed",
                          options->group_size);
-    if (options->mse_clip && options->grid == QRB_GRID_S_SMOOTH)
+    if (options->mse_clip && mode == QRB_GRID_S_SMOOTH)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
                          "mse_clip does not go with S_SMOOTH, whose codes are "
                          "not clamped");
     if (options->double_quant)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
-                         "double_quant is for nf4, not for rtn");
+                         "double_quant is for nf4, not for %s", name);
     return QRB_OK;
 }
 
-static void layout(qrb_packed *packed, const qrb_quantizer_options *options,
-                   uint32_t dtype)
+static qrb_status check_options(qrb_context *ctx,
+                                qrb_quantizer_options *options, void *method)
 {
-    packed->grid =
-        (struct qrb__grid){ options->grid, options->bits, options->compat != 0,
-                            options->mse_clip != 0 };
+    (void)method;
+    return qrb__grid_check_options(ctx, options, options->grid,
+                                   qrb__quantizer_rtn.name);
+}
+
+void qrb__grid_layout(qrb_packed *packed, const qrb_quantizer_options *options,
+                      uint32_t mode, uint32_t dtype)
+{
+    packed->grid = (struct qrb__grid){ mode, options->bits,
+                                       options->compat != 0,
+                                       options->mse_clip != 0 };
     packed->bits = options->bits;
     packed->precision = options->compat && dtype != QRB_F64 ? QRB_F32 : QRB_F64;
     packed->zeros = qrb__grid_zero_point_bits(&packed->grid) != 0 ||
-                    options->grid == QRB_GRID_S_GPTQ ||
-                    options->grid == QRB_GRID_S_OMNI;
+                    mode == QRB_GRID_S_GPTQ || mode == QRB_GRID_S_OMNI;
     packed->cut = options->granularity == QRB_PER_TENSOR;
     if (packed->cut) {
         packed->unit = packed->elements;
@@ -50,27 +58,19 @@ static void layout(qrb_packed *packed, const qrb_quantizer_options *options,
                      (packed->cols % packed->unit != 0);
 }
 
-static struct qrb__grid_scale scale_of(const qrb_packed *packed, size_t unit)
+static void layout(qrb_packed *packed, const qrb_quantizer_options *options,
+                   uint32_t dtype)
 {
-    return (struct qrb__grid_scale){ packed->scales[unit],
-                                     packed->zeros ? packed->zero_points[unit]
-                                                   : 0 };
+    qrb__grid_layout(packed, options, options->grid, dtype);
 }
 
-static void set_scale(qrb_packed *packed, size_t unit,
-                      struct qrb__grid_scale scale)
+void qrb__grid_fit_unit(qrb_packed *packed, size_t unit, const void *run,
+                        size_t n)
 {
-    packed->scales[unit] = scale.scale;
-    if (packed->zeros)
-        packed->zero_points[unit] = scale.zero_point;
-}
-
-static void fit(qrb_packed *packed, size_t unit, const void *run, size_t n)
-{
-    set_scale(packed, unit,
-              packed->precision == QRB_F32
-                  ? qrb__grid_fit_f32(&packed->grid, run, n)
-                  : qrb__grid_fit_f64(&packed->grid, run, n));
+    qrb__packed_set_scale(packed, unit,
+                          packed->precision == QRB_F32
+                              ? qrb__grid_fit_f32(&packed->grid, run, n)
+                              : qrb__grid_fit_f64(&packed->grid, run, n));
 }
 
 /* One scale for the matrix: partial ranges, and partial errors of the clip
@@ -131,7 +131,7 @@ static void finish_matrix(size_t task, size_t worker, void *arg)
                 job->errors[k] += job->errors[i * QRB__GRID_CLIPS + k];
         p = qrb__grid_clip(qrb__grid_best_clip(job->errors));
     }
-    set_scale(
+    qrb__packed_set_scale(
         packed, 0,
         packed->precision == QRB_F32
             ? qrb__grid_of_range_f32(&packed->grid, (float)p * (float)job->lo,
@@ -139,7 +139,7 @@ static void finish_matrix(size_t task, size_t worker, void *arg)
             : qrb__grid_of_range_f64(&packed->grid, p * job->lo, p * job->hi));
 }
 
-static qrb_status fit_matrix(qrb_packed *packed, const struct qrb__view *w)
+qrb_status qrb__grid_fit_matrix(qrb_packed *packed, const struct qrb__view *w)
 {
     qrb_context *ctx = packed->ctx;
     const size_t runs = qrb__packed_runs(packed);
@@ -175,10 +175,10 @@ out:
     return status;
 }
 
-static void encode(const qrb_packed *packed, size_t unit, const void *run,
-                   size_t n, int32_t *codes)
+void qrb__grid_encode_unit(const qrb_packed *packed, size_t unit,
+                           const void *run, size_t n, int32_t *codes)
 {
-    const struct qrb__grid_scale scale = scale_of(packed, unit);
+    const struct qrb__grid_scale scale = qrb__packed_scale(packed, unit);
 
     if (packed->precision == QRB_F32)
         qrb__grid_encode_f32(&packed->grid, &scale, run, n, codes);
@@ -186,10 +186,10 @@ static void encode(const qrb_packed *packed, size_t unit, const void *run,
         qrb__grid_encode_f64(&packed->grid, &scale, run, n, codes);
 }
 
-static void decode(const qrb_packed *packed, size_t unit, const int32_t *codes,
-                   size_t n, void *run)
+void qrb__grid_decode_unit(const qrb_packed *packed, size_t unit,
+                           const int32_t *codes, size_t n, void *run)
 {
-    const struct qrb__grid_scale scale = scale_of(packed, unit);
+    const struct qrb__grid_scale scale = qrb__packed_scale(packed, unit);
 
     if (packed->precision == QRB_F32)
         qrb__grid_decode_f32(&scale, codes, n, run);
@@ -198,7 +198,7 @@ static void decode(const qrb_packed *packed, size_t unit, const int32_t *codes,
 }
 
 /* A scale counts as the 16 bits that export formats give it. */
-static double overhead(const qrb_packed *packed)
+double qrb__grid_overhead(const qrb_packed *packed)
 {
     return (double)packed->units *
            (16 + qrb__grid_zero_point_bits(&packed->grid));
@@ -207,11 +207,12 @@ static double overhead(const qrb_packed *packed)
 const struct qrb__quantizer_kind qrb__quantizer_rtn = {
     .kind = QRB_QUANTIZER_RTN,
     .name = "rtn",
+    .has_bits = true,
     .check = check_options,
     .layout = layout,
-    .fit = fit,
-    .fit_matrix = fit_matrix,
-    .encode = encode,
-    .decode = decode,
-    .overhead = overhead,
+    .fit = qrb__grid_fit_unit,
+    .fit_matrix = qrb__grid_fit_matrix,
+    .encode = qrb__grid_encode_unit,
+    .decode = qrb__grid_decode_unit,
+    .overhead = qrb__grid_overhead,
 };

@@ -213,8 +213,8 @@ qrb_status qrb__tiles_make(const qrb_packed *packed, struct qrb__tiles **out)
     qrb__parallel_for(ctx, packed->rows, pack_row, &job);
     if (is_table(packed))
         read_table(packed, tiles);
-    tiles->whole =
-        !is_table(packed) && groups_fit(packed) && scales_fit(packed);
+    tiles->whole = !is_table(packed) && !qrb__packed_has_extras(packed) &&
+                   groups_fit(packed) && scales_fit(packed);
     if (tiles->whole)
         status = make_grid(packed, tiles);
     if (status != QRB_OK)
@@ -268,6 +268,10 @@ void qrb__tiles_decode(const qrb_packed *packed,
         .zero = tiles->code_zero,
     };
 
+    if (qrb__packed_has_extras(packed)) {
+        qrb__packed_decode_f32(packed, first, packed->cols, out);
+        return;
+    }
     if (packed->groups != 0) {
         unit = row * packed->groups;
         codes.offset = 0;

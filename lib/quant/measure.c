@@ -1,0 +1,153 @@
+/* How far a packed matrix is from its weights: |W - Q|^2 / |W|^2, and the same
+ * of the outputs for the inputs X that were observed, |X (W - Q)^T|^2 =
+ * sum_r d_r G d_r^T with G = X^T X and d_r the rows of W - Q.
+ *
+ * In double throughout: what solvers leave lies where G is small, so that
+ * float32 would see its own rounding.  By blocks of rows of fixed size, added
+ * in order.  O(rows cols^2) with a Gram matrix, else O(rows cols). */
+#include "quant/quantizer.h"
+
+#include <math.h>
+
+#include "calib/observer.h"
+#include "tensor/run.h"
+
+enum { BLOCK = 128 };
+
+struct measuring {
+    const qrb_packed *packed;
+    const struct qrb__view *w;
+    size_t first;    /* row of the block */
+    size_t rows;     /* of the block */
+    double *weights; /* [BLOCK, cols] */
+    double *errors;  /* [BLOCK, cols]: W - Q */
+    double *squares; /* [2, BLOCK]: of the rows of both */
+    double *outputs; /* [2, BLOCK]: through the Gram matrix */
+};
+
+static double sum_of_squares(const double *x, size_t n)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += x[i] * x[i];
+    return sum;
+}
+
+static void load_row(size_t row, size_t worker, void *arg)
+{
+    const struct measuring *job = arg;
+    const size_t cols = job->packed->cols;
+    const size_t first = (job->first + row) * cols;
+    double *w = job->weights + row * cols;
+    double *error = job->errors + row * cols;
+
+    (void)worker;
+    qrb__run_load(job->packed->ctx, job->w, first, cols, QRB_F64, w);
+    qrb__packed_decode_f64(job->packed, first, cols, error);
+    for (size_t i = 0; i < cols; i++)
+        error[i] = w[i] - error[i];
+    job->squares[row] = sum_of_squares(w, cols);
+    job->squares[BLOCK + row] = sum_of_squares(error, cols);
+}
+
+struct sums {
+    double squares[2]; /* of the weights and of their errors */
+    double outputs[2];
+};
+
+/* Two zeros are no error. */
+static double ratio(double error, double whole)
+{
+    return error == 0 ? 0 : error / whole;
+}
+
+struct finishing {
+    const struct sums *sums;
+    qrb_quantize_report *report;
+    const struct qrb__matrix_work *work;
+};
+
+/* Loops of one task, for their floating-point environment. */
+struct adding {
+    const struct measuring *measuring;
+    struct sums *sums;
+};
+
+static void add_block(size_t task, size_t worker, void *arg)
+{
+    const struct adding *job = arg;
+
+    (void)task;
+    (void)worker;
+    for (size_t k = 0; k < 2; k++)
+        for (size_t r = 0; r < job->measuring->rows; r++) {
+            job->sums->squares[k] += job->measuring->squares[k * BLOCK + r];
+            job->sums->outputs[k] += job->measuring->outputs[k * BLOCK + r];
+        }
+}
+
+static void finish(size_t task, size_t worker, void *arg)
+{
+    const struct finishing *job = arg;
+    const struct qrb__matrix_work *work = job->work;
+    const bool has_gram = work->inputs != NULL && work->inputs->gram != NULL;
+
+    (void)task;
+    (void)worker;
+    job->report->relative_weight_error =
+        ratio(job->sums->squares[1], job->sums->squares[0]);
+    job->report->relative_output_error =
+        has_gram ? ratio(job->sums->outputs[1], job->sums->outputs[0]) : NAN;
+    job->report->bits_per_weight = qrb_packed_bits_per_weight(work->packed);
+    job->report->loss = work->loss;
+    job->report->damping = work->damping;
+}
+
+qrb_status qrb__quantize_measure(const struct qrb__matrix_work *work,
+                                 const struct qrb__view *w,
+                                 qrb_quantize_report *report)
+{
+    qrb_context *ctx = work->ctx;
+    const bool has_gram = work->inputs != NULL && work->inputs->gram != NULL;
+    struct measuring job = { .packed = work->packed, .w = w };
+    qrb_quantize_report result = QRB_QUANTIZE_REPORT_INIT;
+    struct sums sums = { { 0, 0 }, { 0, 0 } };
+    struct finishing finishing = { &sums, &result, work };
+    struct adding adding = { &job, &sums };
+    double *scratch = NULL;
+    qrb_status status = QRB_OK;
+
+    job.weights = qrb__alloc_array(ctx, work->cols, BLOCK * sizeof(double));
+    job.errors = qrb__alloc_array(ctx, work->cols, BLOCK * sizeof(double));
+    job.squares = qrb__alloc_array(ctx, 2 * BLOCK, sizeof(double));
+    job.outputs = qrb__alloc_array(ctx, 2 * BLOCK, sizeof(double));
+    if (has_gram)
+        scratch = qrb__alloc_array(ctx, work->cols, BLOCK * sizeof(double));
+    if (job.weights == NULL || job.errors == NULL || job.squares == NULL ||
+        job.outputs == NULL || (has_gram && scratch == NULL)) {
+        status = qrb__fail(ctx, QRB_E_NO_MEMORY, "errors of %d rows", BLOCK);
+        goto out;
+    }
+    for (; job.first < work->rows; job.first += job.rows) {
+        job.rows =
+            work->rows - job.first < BLOCK ? work->rows - job.first : BLOCK;
+        qrb__parallel_for(ctx, job.rows, load_row, &job);
+        if (has_gram) {
+            qrb__observer_quadratic(work->inputs, job.weights, job.rows,
+                                    scratch, job.outputs);
+            qrb__observer_quadratic(work->inputs, job.errors, job.rows, scratch,
+                                    job.outputs + BLOCK);
+        }
+        qrb__parallel_for(ctx, 1, add_block, &adding);
+    }
+    qrb__parallel_for(ctx, 1, finish, &finishing);
+    qrb__result_copy(&result, sizeof result, report);
+out:
+    qrb__free(ctx, job.weights);
+    qrb__free(ctx, job.errors);
+    qrb__free(ctx, job.squares);
+    qrb__free(ctx, job.outputs);
+    qrb__free(ctx, scratch);
+    return status;
+}
