@@ -23,6 +23,7 @@ int main(int argc, char **argv)
     qrb_quantizer *quantizer = NULL;
     qrb_tensor *w = NULL;
     qrb_packed *packed = NULL;
+    int32_t *codes;
     size_t elements;
     size_t scales;
 
@@ -49,7 +50,11 @@ int main(int argc, char **argv)
     scales = qrb_packed_groups(packed);
     if (qrb_packed_zero_points(packed) != NULL || argv[1][0] == 'i')
         scales *= options.shape[0];
-    fwrite(qrb_packed_codes(packed), sizeof(int32_t), elements, stdout);
+    codes = malloc(elements * sizeof *codes);
+    if (codes == NULL || qrb_packed_read_codes(packed, codes) != QRB_OK)
+        return fail(ctx);
+    fwrite(codes, sizeof *codes, elements, stdout);
+    free(codes);
     fwrite(qrb_packed_scales(packed), sizeof(double), scales, stdout);
     fwrite(qrb_tensor_memory(w), sizeof(float), elements, stdout);
     if (qrb_packed_zero_points(packed) != NULL)

@@ -36,6 +36,15 @@ static inline qrb_quantizer *made(qrb_context *ctx,
     return quantizer;
 }
 
+/* Codes of a packed matrix, until the next call. */
+static inline const int32_t *codes_of(const qrb_packed *packed)
+{
+    static int32_t codes[64 * 512];
+
+    ck_assert_int_eq(qrb_packed_read_codes(packed, codes), QRB_OK);
+    return codes;
+}
+
 /* Quantize and dequantize into a tensor of w's type at `values`, and fake w in
  * place: both must be the same bytes.  Returns the packed matrix. */
 static inline qrb_packed *quantize_both_ways(qrb_context *ctx,

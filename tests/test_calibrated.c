@@ -3,46 +3,11 @@
 #include <float.h>
 #include <math.h>
 
-#include "harness.h"
-
-#include <qrobust/quantizer.h>
+#include "quantizer_fixture.h"
 
 #include "quant/packed.h"
 
-enum { ROWS = 19, COLS = 70, ELEMENTS = ROWS * COLS, TOKENS = 33 };
-
-static void fill(uint32_t seed, size_t n, float *out)
-{
-    for (size_t i = 0; i < n; i++) {
-        seed = 1664525u * seed + 1013904223u;
-        out[i] = (float)(seed / 4294967296.0 - 0.5);
-    }
-}
-
-static qrb_context *context_of(size_t threads)
-{
-    qrb_context_options options = QRB_CONTEXT_OPTIONS_INIT;
-    qrb_context *ctx;
-
-    options.threads = threads;
-    ck_assert_int_eq(qrb_context_create(&options, &ctx), QRB_OK);
-    return ctx;
-}
-
-static qrb_tensor *matrix(qrb_context *ctx, uint32_t dtype, size_t rows,
-                          size_t cols, void *memory)
-{
-    qrb_tensor_options options = QRB_TENSOR_OPTIONS_INIT;
-    qrb_tensor *tensor;
-
-    options.dtype = dtype;
-    options.rank = 2;
-    options.shape[0] = rows;
-    options.shape[1] = cols;
-    options.memory = memory;
-    ASSERT_OK(ctx, qrb_tensor_create(ctx, &options, &tensor));
-    return tensor;
-}
+enum { TALL = 19, WIDE = 70, SIZE = TALL * WIDE, TOKENS = 33 };
 
 static qrb_observer *observe(qrb_context *ctx, uint32_t dtype, size_t tokens,
                              size_t cols, void *x)
@@ -58,24 +23,16 @@ static qrb_observer *observe(qrb_context *ctx, uint32_t dtype, size_t tokens,
     return observer;
 }
 
-static qrb_quantizer *named(qrb_context *ctx, const char *name)
-{
-    qrb_quantizer *quantizer;
-
-    ASSERT_OK(ctx, qrb_quantizer_create_named(ctx, name, &quantizer));
-    return quantizer;
-}
-
 /* Columns of very different sizes, as inputs of a language model have. */
 static void fill_inputs(float *x)
 {
-    fill(77, TOKENS * COLS, x);
+    fill(77, TOKENS * WIDE, x);
     for (size_t t = 0; t < TOKENS; t++)
-        for (size_t j = 0; j < COLS; j++)
-            x[t * COLS + j] *= j % 7 == 3 ? 40.0f : 1.0f;
+        for (size_t j = 0; j < WIDE; j++)
+            x[t * WIDE + j] *= j % 7 == 3 ? 40.0f : 1.0f;
 }
 
-static const char *const names[] = { "rtn4",
+static const char *const chains[] = { "rtn4",
                                      "rtn3g32",
                                      "int8",
                                      "nf4",
@@ -85,7 +42,7 @@ static const char *const names[] = { "rtn4",
                                      "smoothquant+int8",
                                      "smoothquant+nf4",
                                      "smoothquant+smoothquant+rtn2" };
-enum { NAMES = sizeof names / sizeof *names };
+enum { CHAINS = sizeof chains / sizeof *chains };
 
 /* |x d^T|^2 over all tokens and rows. */
 static double output_square(const float *x, const double *d)
@@ -93,11 +50,11 @@ static double output_square(const float *x, const double *d)
     double sum = 0;
 
     for (size_t t = 0; t < TOKENS; t++)
-        for (size_t r = 0; r < ROWS; r++) {
+        for (size_t r = 0; r < TALL; r++) {
             double y = 0;
 
-            for (size_t j = 0; j < COLS; j++)
-                y += (double)x[t * COLS + j] * d[r * COLS + j];
+            for (size_t j = 0; j < WIDE; j++)
+                y += (double)x[t * WIDE + j] * d[r * WIDE + j];
             sum += y * y;
         }
     return sum;
@@ -107,24 +64,24 @@ static double output_square(const float *x, const double *d)
  * cancel by less than a hundred here. */
 START_TEST(reports_measure_what_was_done)
 {
-    static float w[ELEMENTS];
-    static float x[TOKENS * COLS];
-    static double values[ELEMENTS];
-    static double errors[ELEMENTS];
-    static double given[ELEMENTS];
+    static float w[SIZE];
+    static float x[TOKENS * WIDE];
+    static double values[SIZE];
+    static double errors[SIZE];
+    static double given[SIZE];
     qrb_context *ctx = context_of(2);
-    qrb_tensor *tensor = matrix(ctx, QRB_F32, ROWS, COLS, w);
-    qrb_tensor *out = matrix(ctx, QRB_F64, ROWS, COLS, values);
+    qrb_tensor *tensor = matrix(ctx, QRB_F32, TALL, WIDE, w);
+    qrb_tensor *out = matrix(ctx, QRB_F64, TALL, WIDE, values);
     qrb_calibration calibration = QRB_CALIBRATION_INIT;
     qrb_observer *inputs;
 
-    fill(5, ELEMENTS, w);
+    fill(5, SIZE, w);
     fill_inputs(x);
-    inputs = observe(ctx, QRB_F32, TOKENS, COLS, x);
+    inputs = observe(ctx, QRB_F32, TOKENS, WIDE, x);
     calibration.inputs = inputs;
-    for (size_t i = 0; i < NAMES; i++) {
+    for (size_t i = 0; i < CHAINS; i++) {
         qrb_quantize_report report = QRB_QUANTIZE_REPORT_INIT;
-        qrb_quantizer *quantizer = named(ctx, names[i]);
+        qrb_quantizer *quantizer = named(ctx, chains[i]);
         qrb_packed *packed;
         double square = 0;
         double whole = 0;
@@ -133,7 +90,7 @@ START_TEST(reports_measure_what_was_done)
                                                    &calibration, &report,
                                                    &packed));
         ASSERT_OK(ctx, qrb_packed_dequantize(packed, out));
-        for (size_t k = 0; k < ELEMENTS; k++) {
+        for (size_t k = 0; k < SIZE; k++) {
             given[k] = (double)w[k];
             errors[k] = given[k] - values[k];
             square += errors[k] * errors[k];
@@ -150,7 +107,7 @@ START_TEST(reports_measure_what_was_done)
         ck_assert(isnan(report.damping));
         qrb_packed_destroy(packed);
 
-        if (strstr(names[i], "smooth") == NULL) {
+        if (strstr(chains[i], "smooth") == NULL) {
             ASSERT_OK(ctx, qrb_quantizer_quantize_with(quantizer, tensor, NULL,
                                                        &report, &packed));
             ck_assert_double_eq_tol(report.relative_weight_error,
@@ -171,25 +128,25 @@ END_TEST
 START_TEST(faking_gives_the_bits_of_unpacking_with_any_threads)
 {
     static const uint32_t dtypes[] = { QRB_F32, QRB_F64, QRB_F16, QRB_BF16 };
-    static float w[ELEMENTS];
-    static float x[TOKENS * COLS];
-    static double expected[NAMES][4][ELEMENTS];
-    static double values[ELEMENTS];
+    static float w[SIZE];
+    static float x[TOKENS * WIDE];
+    static double expected[CHAINS][4][SIZE];
+    static double values[SIZE];
 
-    fill(6, ELEMENTS, w);
+    fill(6, SIZE, w);
     fill_inputs(x);
     for (size_t threads = 1; threads < 6; threads += 4)
-        for (size_t i = 0; i < NAMES; i++)
+        for (size_t i = 0; i < CHAINS; i++)
             for (size_t k = 0; k < 4; k++) {
                 qrb_context *ctx = context_of(threads);
                 const size_t size = qrb_dtype_size(dtypes[k]);
-                qrb_tensor *source = matrix(ctx, QRB_F32, ROWS, COLS, w);
-                qrb_tensor *tensor = matrix(ctx, dtypes[k], ROWS, COLS, NULL);
-                qrb_tensor *out = matrix(ctx, dtypes[k], ROWS, COLS, values);
+                qrb_tensor *source = matrix(ctx, QRB_F32, TALL, WIDE, w);
+                qrb_tensor *tensor = matrix(ctx, dtypes[k], TALL, WIDE, NULL);
+                qrb_tensor *out = matrix(ctx, dtypes[k], TALL, WIDE, values);
                 qrb_calibration calibration = QRB_CALIBRATION_INIT;
-                qrb_quantizer *quantizer = named(ctx, names[i]);
+                qrb_quantizer *quantizer = named(ctx, chains[i]);
                 qrb_observer *inputs =
-                    observe(ctx, QRB_F32, TOKENS, COLS, x);
+                    observe(ctx, QRB_F32, TOKENS, WIDE, x);
                 qrb_packed *packed;
 
                 calibration.inputs = inputs;
@@ -201,11 +158,11 @@ START_TEST(faking_gives_the_bits_of_unpacking_with_any_threads)
                 ASSERT_OK(ctx, qrb_quantizer_fake_with(quantizer, tensor,
                                                        &calibration, NULL));
                 ck_assert_mem_eq(qrb_tensor_memory(tensor), values,
-                                 ELEMENTS * size);
+                                 SIZE * size);
                 if (threads == 1)
-                    memcpy(expected[i][k], values, ELEMENTS * size);
+                    memcpy(expected[i][k], values, SIZE * size);
                 else
-                    ck_assert_mem_eq(expected[i][k], values, ELEMENTS * size);
+                    ck_assert_mem_eq(expected[i][k], values, SIZE * size);
                 qrb_packed_destroy(packed);
                 qrb_observer_destroy(inputs);
                 qrb_quantizer_destroy(quantizer);
@@ -266,52 +223,52 @@ END_TEST
  * without inputs are left, and values are close to the weights. */
 START_TEST(smoothquant_balances_inputs_and_weights)
 {
-    static float w[ELEMENTS];
-    static float x[TOKENS * COLS];
-    static float values[ELEMENTS];
+    static float w[SIZE];
+    static float x[TOKENS * WIDE];
+    static float values[SIZE];
     qrb_context *ctx = context_of(2);
-    qrb_tensor *tensor = matrix(ctx, QRB_F32, ROWS, COLS, w);
-    qrb_tensor *out = matrix(ctx, QRB_F32, ROWS, COLS, values);
+    qrb_tensor *tensor = matrix(ctx, QRB_F32, TALL, WIDE, w);
+    qrb_tensor *out = matrix(ctx, QRB_F32, TALL, WIDE, values);
     qrb_calibration calibration = QRB_CALIBRATION_INIT;
     qrb_quantizer *quantizer = named(ctx, "smoothquant8");
     qrb_observer *inputs;
     qrb_packed *packed;
     const double *s;
 
-    fill(9, ELEMENTS, w);
+    fill(9, SIZE, w);
     fill_inputs(x);
     for (size_t t = 0; t < TOKENS; t++)
-        x[t * COLS + 11] = 0;
-    inputs = observe(ctx, QRB_F32, TOKENS, COLS, x);
+        x[t * WIDE + 11] = 0;
+    inputs = observe(ctx, QRB_F32, TOKENS, WIDE, x);
     calibration.inputs = inputs;
     ASSERT_OK(ctx, qrb_quantizer_quantize_with(quantizer, tensor, &calibration,
                                                NULL, &packed));
     ASSERT_OK(ctx, qrb_packed_dequantize(packed, out));
     s = qrb_packed_input_scale(packed);
-    for (size_t j = 0; j < COLS; j++) {
+    for (size_t j = 0; j < WIDE; j++) {
         double act = 0;
         double largest = 0;
 
         for (size_t t = 0; t < TOKENS; t++)
-            act = fmax(act, fabs((double)x[t * COLS + j]));
-        for (size_t r = 0; r < ROWS; r++)
-            largest = fmax(largest, fabs((double)w[r * COLS + j]));
+            act = fmax(act, fabs((double)x[t * WIDE + j]));
+        for (size_t r = 0; r < TALL; r++)
+            largest = fmax(largest, fabs((double)w[r * WIDE + j]));
         if (j == 11)
             ck_assert_double_eq(s[j], 1);
         else
             ck_assert_double_eq_tol(act / s[j], largest * s[j], 1e-12 * act);
-        for (size_t r = 0; r < ROWS; r++) {
+        for (size_t r = 0; r < TALL; r++) {
             const double h = qrb_packed_scales(packed)[r] / s[j];
 
             /* Half a step, and roundings to float32 of both ends. */
             ck_assert_double_le(
-                fabs((double)(values[r * COLS + j] - w[r * COLS + j])),
+                fabs((double)(values[r * WIDE + j] - w[r * WIDE + j])),
                 .5 * h * (1 + 1e-6) + FLT_EPSILON * largest);
         }
     }
     /* 8, a scale of 16 a row, and one of 16 a column. */
     ck_assert_double_eq_tol(qrb_packed_bits_per_weight(packed),
-                            8 + 16.0 / COLS + 16.0 / ROWS, 1e-12);
+                            8 + 16.0 / WIDE + 16.0 / TALL, 1e-12);
     qrb_packed_destroy(packed);
     qrb_quantizer_destroy(quantizer);
     qrb_observer_destroy(inputs);
@@ -325,15 +282,15 @@ END_TEST
  * is then in double. */
 START_TEST(a_chain_rounds_scaled_weights_and_divides_again)
 {
-    static float floats[ELEMENTS];
-    static float x[TOKENS * COLS];
-    static double w[ELEMENTS];
-    static double chained[ELEMENTS];
-    static double scaled[ELEMENTS];
+    static float floats[SIZE];
+    static float x[TOKENS * WIDE];
+    static double w[SIZE];
+    static double chained[SIZE];
+    static double scaled[SIZE];
     qrb_context *ctx = context_of(2);
-    qrb_tensor *tensor = matrix(ctx, QRB_F64, ROWS, COLS, w);
-    qrb_tensor *first = matrix(ctx, QRB_F64, ROWS, COLS, chained);
-    qrb_tensor *second = matrix(ctx, QRB_F64, ROWS, COLS, scaled);
+    qrb_tensor *tensor = matrix(ctx, QRB_F64, TALL, WIDE, w);
+    qrb_tensor *first = matrix(ctx, QRB_F64, TALL, WIDE, chained);
+    qrb_tensor *second = matrix(ctx, QRB_F64, TALL, WIDE, scaled);
     qrb_quantizer *chain = named(ctx, "smoothquant+rtn3g32");
     qrb_quantizer *rtn = named(ctx, "rtn3g32");
     qrb_quantizer *smooth = named(ctx, "smoothquant8");
@@ -344,21 +301,21 @@ START_TEST(a_chain_rounds_scaled_weights_and_divides_again)
     qrb_packed *packed;
     const double *s;
 
-    fill(10, ELEMENTS, floats);
-    for (size_t i = 0; i < ELEMENTS; i++)
+    fill(10, SIZE, floats);
+    for (size_t i = 0; i < SIZE; i++)
         w[i] = (double)floats[i];
     fill_inputs(x);
-    inputs = observe(ctx, QRB_F32, TOKENS, COLS, x);
+    inputs = observe(ctx, QRB_F32, TOKENS, WIDE, x);
     calibration.inputs = inputs;
     ASSERT_OK(ctx, qrb_quantizer_quantize_with(chain, tensor, &calibration,
                                                NULL, &packed));
     ASSERT_OK(ctx, qrb_packed_dequantize(packed, first));
     s = qrb_packed_input_scale(packed);
-    for (size_t i = 0; i < ELEMENTS; i++)
-        scaled[i] = w[i] * s[i % COLS];
+    for (size_t i = 0; i < SIZE; i++)
+        scaled[i] = w[i] * s[i % WIDE];
     ASSERT_OK(ctx, qrb_quantizer_fake(rtn, second));
-    for (size_t i = 0; i < ELEMENTS; i++)
-        ck_assert_double_eq(scaled[i] / s[i % COLS], chained[i]);
+    for (size_t i = 0; i < SIZE; i++)
+        ck_assert_double_eq(scaled[i] / s[i % WIDE], chained[i]);
     qrb_packed_destroy(packed);
 
     /* The same from links, which may go. */
@@ -620,6 +577,66 @@ START_TEST(names_that_are_none_are_refused)
 }
 END_TEST
 
+/* Runs that end inside of bytes, in any order, and again. */
+START_TEST(codes_are_stored_in_their_bits)
+{
+    enum { FEW = 7, MANY = 45, ALL = FEW * MANY };
+    static const char *const kinds[] = { "rtn2", "rtn3", "rtn4", "rtn5",
+                                         "rtn6", "rtn7", "rtn8", "int8",
+                                         "smoothquant5" };
+    float w[ALL];
+    float x[MANY];
+    int32_t expected[ALL];
+    int32_t found[ALL];
+    qrb_context *ctx = context_of(1);
+    qrb_tensor *tensor = matrix(ctx, QRB_F32, FEW, MANY, w);
+    qrb_calibration calibration = QRB_CALIBRATION_INIT;
+    qrb_quantizer *quantizer = named(ctx, kinds[_i]);
+    qrb_observer *inputs;
+    qrb_packed *packed;
+    uint32_t random = 1;
+    size_t scales;
+
+    fill(2, ALL, w);
+    fill(3, MANY, x);
+    inputs = observe(ctx, QRB_F32, 1, MANY, x);
+    calibration.inputs = inputs;
+    ASSERT_OK(ctx, qrb_quantizer_quantize_with(quantizer, tensor, &calibration,
+                                               NULL, &packed));
+    ck_assert_int_eq(qrb_packed_read_codes(packed, expected), QRB_OK);
+    for (size_t round = 0; round < 300; round++) {
+        size_t first;
+        size_t n;
+
+        random = 1664525u * random + 1013904223u;
+        first = (random >> 8) % ALL;
+        n = 1 + (random >> 20) % (ALL - first);
+        for (size_t i = first; i < first + n; i++)
+            expected[i] =
+                (int32_t)((i * 7 + round) % (1u << packed->bits)) -
+                packed->code_zero;
+        qrb__packed_write_codes(packed, first, n, expected + first);
+        qrb__packed_read_codes(packed, 0, ALL, found);
+        ck_assert_mem_eq(found, expected, sizeof found);
+        qrb__packed_read_codes(packed, first, n, found);
+        ck_assert_mem_eq(found, expected + first, n * sizeof *found);
+    }
+    /* A row in whole words, and one or two doubles a row beside it. */
+    scales = qrb_packed_zero_points(packed) != NULL ? 2 : 1;
+    ck_assert_uint_eq(qrb_packed_memory(packed),
+                      sizeof *packed +
+                          FEW * ((MANY * packed->bits + 31) / 32 * 4) +
+                          scales * FEW * sizeof(double) +
+                          (packed->input_scale != NULL ? MANY : 0) *
+                              sizeof(double));
+    qrb_packed_destroy(packed);
+    qrb_observer_destroy(inputs);
+    qrb_quantizer_destroy(quantizer);
+    qrb_tensor_destroy(tensor);
+    qrb_context_destroy(ctx);
+}
+END_TEST
+
 static qrb_status use_chain(qrb_context *ctx, void *arg)
 {
     float w[12];
@@ -671,7 +688,7 @@ START_TEST(every_allocation_may_fail)
 {
     char name[64];
 
-    strcpy(name, names[_i]);
+    strcpy(name, chains[_i]);
     if (strchr(name, 'g') == NULL)
         fail_each_allocation(use_chain, name);
 }
@@ -688,9 +705,10 @@ int main(void)
                    faking_gives_the_bits_of_unpacking_with_any_threads);
     tcase_add_test(contract, a_chain_rounds_scaled_weights_and_divides_again);
     tcase_add_test(contract, values_are_made_of_all_parts);
+    tcase_add_loop_test(contract, codes_are_stored_in_their_bits, 0, 9);
     tcase_add_test(contract, what_is_missing_or_does_not_fit_is_named);
     tcase_add_test(contract, names_that_are_none_are_refused);
-    tcase_add_loop_test(contract, every_allocation_may_fail, 0, NAMES);
+    tcase_add_loop_test(contract, every_allocation_may_fail, 0, CHAINS);
     tcase_add_test(smooth,
                    the_scales_of_smoothquant_are_those_of_the_specification);
     tcase_add_test(smooth, smoothquant_balances_inputs_and_weights);

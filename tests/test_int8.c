@@ -18,7 +18,7 @@ START_TEST(int8_weights_are_the_golden_ones)
     qrb_tensor *tensor = matrix(ctx, QRB_F64, 1, 8, w);
     qrb_packed *packed = quantize_both_ways(ctx, quantizer, tensor, values);
 
-    ck_assert_mem_eq(qrb_packed_codes(packed), codes, sizeof codes);
+    ck_assert_mem_eq(codes_of(packed), codes, sizeof codes);
     for (size_t i = 0; i < 8; i++)
         ck_assert_double_eq_tol(values[i], expected[i], 5e-11);
     ck_assert_double_eq(qrb_packed_bits_per_weight(packed), 8 + 32 / 8.0);
@@ -39,7 +39,7 @@ START_TEST(int8_rows_of_zeros_and_of_extremes_stay_finite)
     qrb_quantizer *quantizer = named(ctx, "int8");
     qrb_tensor *tensor = matrix(ctx, QRB_F64, 4, 3, w);
     qrb_packed *packed = quantize_both_ways(ctx, quantizer, tensor, values);
-    const int32_t *codes = qrb_packed_codes(packed);
+    const int32_t *codes = codes_of(packed);
 
     for (size_t i = 0; i < 3; i++) {
         ck_assert_int_eq(codes[i], 0);
@@ -100,7 +100,7 @@ START_TEST(the_run_time_product_of_int8_is_that_of_the_specification)
     qrb_tensor *added;
 
     memcpy(x, int8_x, sizeof x);
-    ck_assert_mem_eq(qrb_packed_codes(packed), codes, sizeof codes);
+    ck_assert_mem_eq(codes_of(packed), codes, sizeof codes);
     ck_assert_double_eq_tol(qrb_packed_scales(packed)[2] * 127, .7998047,
                             5e-8);
     ASSERT_OK(ctx, qrb_packed_int8_multiply(packed, in, 6, NULL, out));
@@ -131,7 +131,7 @@ START_TEST(threshold_zero_keeps_every_column_in_integers)
     qrb_packed *packed = int8_weights(ctx);
     qrb_tensor *in = matrix(ctx, QRB_F32, 2, 4, x);
     qrb_tensor *out = matrix(ctx, QRB_F64, 2, 3, y);
-    const int32_t *w = qrb_packed_codes(packed);
+    const int32_t *w = codes_of(packed);
     const double *scales = qrb_packed_scales(packed);
 
     memcpy(x, int8_x, sizeof x);
@@ -193,7 +193,7 @@ START_TEST(tokens_of_zeros_or_outliers_alone_have_codes_zero)
     qrb_packed *packed = int8_weights(ctx);
     qrb_tensor *in = matrix(ctx, QRB_F32, 2, 4, x);
     qrb_tensor *out = matrix(ctx, QRB_F64, 2, 3, y);
-    const int32_t *w = qrb_packed_codes(packed);
+    const int32_t *w = codes_of(packed);
     const double *scales = qrb_packed_scales(packed);
 
     ASSERT_OK(ctx, qrb_packed_int8_multiply(packed, in, 6, NULL, out));

@@ -2,9 +2,7 @@
 #include <float.h>
 #include <math.h>
 
-#include "matrix.h"
-
-#include <qrobust/quantizer.h>
+#include "quantizer_fixture.h"
 
 #include "quant/packed.h"
 
@@ -64,14 +62,14 @@ START_TEST(a_block_is_that_of_the_specification)
     qrb_context *ctx = make_context(NULL);
     qrb_packed *packed = quantize(ctx, w, 2, 4, 0, 0, out);
 
-    ck_assert_mem_eq(qrb_packed_codes(packed), codes, sizeof codes);
+    ck_assert_mem_eq(codes_of(packed), codes, sizeof codes);
     ck_assert_uint_eq(qrb_packed_groups(packed), 1);
     ck_assert_double_eq(qrb_packed_scales(packed)[0], .8f);
     ck_assert_ptr_null(qrb_packed_zero_points(packed));
     for (size_t i = 0; i < 8; i++)
         ck_assert_float_eq_tol(out[i], (float)expected[i], 3e-8f);
     ck_assert_int_eq(
-        qrb_nf4_pack(qrb_packed_codes(packed), 8, packed_bytes), QRB_OK);
+        qrb_nf4_pack(codes_of(packed), 8, packed_bytes), QRB_OK);
     ck_assert_mem_eq(packed_bytes, bytes, sizeof bytes);
     ck_assert_int_eq(qrb_nf4_unpack(bytes, 8, again), QRB_OK);
     ck_assert_mem_eq(again, codes, sizeof codes);
@@ -92,7 +90,7 @@ START_TEST(the_golden_block_has_the_golden_codes)
     qrb_context *ctx = make_context(NULL);
     qrb_packed *packed = quantize(ctx, w, 1, 8, 0, 0, out);
 
-    ck_assert_mem_eq(qrb_packed_codes(packed), codes, sizeof codes);
+    ck_assert_mem_eq(codes_of(packed), codes, sizeof codes);
     for (size_t i = 0; i < 8; i++)
         ck_assert_float_eq_tol(out[i], expected[i], 1e-7f);
     qrb_packed_destroy(packed);
@@ -119,7 +117,7 @@ START_TEST(each_value_has_its_code_and_a_midpoint_goes_down)
         w[32 + i] = nextafterf(midpoint, 2);
     }
     packed = quantize(ctx, w, 1, 64, 64, 0, out);
-    codes = qrb_packed_codes(packed);
+    codes = codes_of(packed);
     for (int32_t i = 0; i < 16; i++) {
         ck_assert_int_eq(codes[i], i);
         ck_assert_float_eq(out[i], values[i]);
@@ -141,7 +139,7 @@ START_TEST(blocks_of_zeros_and_of_subnormals_stay_finite)
     float out[12];
     qrb_context *ctx = make_context(NULL);
     qrb_packed *packed = quantize(ctx, w, 3, 4, 4, 0, out);
-    const int32_t *codes = qrb_packed_codes(packed);
+    const int32_t *codes = codes_of(packed);
 
     for (size_t i = 0; i < 4; i++) {
         ck_assert_int_eq(codes[i], 7);
@@ -163,7 +161,7 @@ END_TEST
 
 START_TEST(values_keep_within_the_block_and_keep_their_sign)
 {
-    enum { ROWS = 31, COLS = 53, N = ROWS * COLS };
+    enum { TALL = 31, WIDE = 53, N = TALL * WIDE };
     static const size_t blocks[] = { 64, 1, 7, 4096, 100000 };
     static float w[N];
     static float out[N];
@@ -176,7 +174,7 @@ START_TEST(values_keep_within_the_block_and_keep_their_sign)
             qrb_packed *packed;
 
             fill(seed, N, w);
-            packed = quantize(ctx, w, ROWS, COLS, blocks[b], 0, out);
+            packed = quantize(ctx, w, TALL, WIDE, blocks[b], 0, out);
             /* Blocks go across rows, and all scales are listed. */
             ck_assert_uint_eq(qrb_packed_groups(packed), units);
             for (size_t u = 0; u < units; u++) {

@@ -25,16 +25,18 @@ int main(void)
     for (uint32_t grid = QRB_GRID_A_PAPER; grid <= QRB_GRID_S_SMOOTH; grid++) {
         qrb_quantizer *quantizer;
         qrb_packed *packed;
+        int32_t codes[6];
         const double *z;
 
         options.grid = grid;
         must(ctx, qrb_quantizer_create(ctx, &options, &quantizer));
         must(ctx, qrb_quantizer_quantize(quantizer, matrix, &packed));
+        must(ctx, qrb_packed_read_codes(packed, codes));
         z = qrb_packed_zero_points(packed);
         printf("%-8s scale %.4f, zero point %4.2f, codes", names[grid],
                qrb_packed_scales(packed)[0], z == NULL ? 0.0 : z[0]);
         for (int i = 0; i < 6; i++)
-            printf(" %2d", (int)qrb_packed_codes(packed)[i]);
+            printf(" %2d", (int)codes[i]);
         printf("\n");
         qrb_packed_destroy(packed);
         qrb_quantizer_destroy(quantizer);

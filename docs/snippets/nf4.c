@@ -17,17 +17,18 @@ int main(void)
     /* [begin nf4] */
     qrb_quantizer *nf4;
     qrb_packed *packed;
+    int32_t codes[8];
     uint8_t bytes[4];
 
     must(ctx, qrb_quantizer_create_named(ctx, "nf4", &nf4));
     must(ctx, qrb_quantizer_quantize(nf4, matrix, &packed));
-    must(ctx, qrb_nf4_pack(qrb_packed_codes(packed), 8, bytes));
+    must(ctx, qrb_packed_read_codes(packed, codes));
+    must(ctx, qrb_nf4_pack(codes, 8, bytes));
     must(ctx, qrb_packed_dequantize(packed, matrix));
     printf("absmax %.2f, %.2f bits a weight with its block\n",
            qrb_packed_scales(packed)[0], qrb_packed_bits_per_weight(packed));
     for (int i = 0; i < 8; i++)
-        printf("%d as %.4f\n", (int)qrb_packed_codes(packed)[i],
-               (double)w[i]);
+        printf("%d as %.4f\n", (int)codes[i], (double)w[i]);
     printf("bytes %02x %02x %02x %02x\n", (unsigned)bytes[0],
            (unsigned)bytes[1], (unsigned)bytes[2], (unsigned)bytes[3]);
     /* [end nf4] */

@@ -284,12 +284,17 @@ QRB_API qrb_status qrb_packed_dequantize(const qrb_packed *packed,
                                          qrb_tensor *out);
 
 /**
- * Codes [rows, cols], one each in an int32 (bytes of storage are another
- * matter: qrb_packed_bits_per_weight()).
+ * Read the codes, which are stored in their bits, one each into an int32.
  *
- * @return owned by the packed matrix; NULL for NULL
+ * @param codes [rows, cols]
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL)
  */
-QRB_API const int32_t *qrb_packed_codes(const qrb_packed *packed);
+QRB_API qrb_status qrb_packed_read_codes(const qrb_packed *packed,
+                                         int32_t *codes);
+
+/** Bytes of memory that a packed matrix takes, with what its products have
+ * laid out so far; 0 for NULL. */
+QRB_API uint64_t qrb_packed_memory(const qrb_packed *packed);
 
 /**
  * Scales [rows, groups], in double: a value of RTN and INT8 is

@@ -41,13 +41,19 @@ static qrb_status lay_out(const qrb_quantizer *quantizer,
                         ? packed->rows * packed->groups
                         : packed->elements / packed->unit +
                               (packed->elements % packed->unit != 0);
+    if (!qrb__mul_size(packed->cols, packed->bits, &packed->row_bytes)) {
+        status = qrb__fail(ctx, QRB_E_NO_MEMORY, "codes of %zu columns",
+                           packed->cols);
+        goto out;
+    }
+    packed->row_bytes =
+        (packed->row_bytes / 32 + (packed->row_bytes % 32 != 0)) * 4;
     packed->scales =
         qrb__alloc_array(ctx, packed->units, sizeof *packed->scales);
     if (packed->zeros)
         packed->zero_points =
             qrb__alloc_array(ctx, packed->units, sizeof *packed->zero_points);
-    packed->codes =
-        qrb__alloc_array(ctx, packed->elements, sizeof *packed->codes);
+    packed->codes = qrb__alloc_array(ctx, packed->rows, packed->row_bytes);
     if (packed->scales == NULL || packed->codes == NULL ||
         (packed->zeros && packed->zero_points == NULL)) {
         status = qrb__fail(ctx, QRB_E_NO_MEMORY,

@@ -12,6 +12,7 @@
 
 enum {
     LEVELS = 127,
+    CODE_ZERO = 128, /* added where codes are stored */
     SUM_COLS = 1 << 16 /* 127 * 127 * SUM_COLS is below 2^31 */
 };
 
@@ -23,6 +24,7 @@ static void layout(qrb_packed *packed, const qrb_quantizer_options *options,
     packed->unit = packed->cols;
     packed->groups = 1;
     packed->bits = 8;
+    packed->code_zero = CODE_ZERO;
     packed->precision = QRB_F64;
 }
 
@@ -121,7 +123,8 @@ static void find_outliers(size_t token, size_t worker, void *arg)
             seen[c] = 1;
 }
 
-static int64_t dot_codes(const int32_t *a, const int32_t *b, size_t n)
+/* Codes of a token with stored ones of a row. */
+static int64_t dot_codes(const int32_t *a, const uint8_t *b, size_t n)
 {
     int64_t total = 0;
 
@@ -130,7 +133,7 @@ static int64_t dot_codes(const int32_t *a, const int32_t *b, size_t n)
         int32_t sum = 0;
 
         for (size_t i = begin; i < end; i++)
-            sum += a[i] * b[i];
+            sum += a[i] * ((int32_t)b[i] - CODE_ZERO);
         total += sum;
     }
     return total;
@@ -149,13 +152,13 @@ static void multiply_token(size_t token, size_t worker, void *arg)
 
     qrb__run_load(w->ctx, job->x, token * cols, cols, QRB_F64, x);
     for (size_t r = 0; r < w->rows; r++) {
-        const int32_t *row = w->codes + r * cols;
+        const uint8_t *row = w->codes + r * w->row_bytes;
         double sum = job->bias != NULL ? job->bias[r] : 0;
 
         for (size_t i = 0; i < job->outlier_count; i++) {
             const size_t c = job->outliers[i];
 
-            sum += x[c] * (row[c] * scales[r]);
+            sum += x[c] * (((int32_t)row[c] - CODE_ZERO) * scales[r]);
         }
         y[r] = sum;
     }
@@ -169,7 +172,7 @@ static void multiply_token(size_t token, size_t worker, void *arg)
     for (size_t i = 0; i < job->outlier_count; i++)
         codes[job->outliers[i]] = 0;
     for (size_t r = 0; r < w->rows; r++)
-        y[r] += (double)dot_codes(codes, w->codes + r * cols, cols) *
+        y[r] += (double)dot_codes(codes, w->codes + r * w->row_bytes, cols) *
                 (absmax / LEVELS) * scales[r];
     qrb__packed_saturate(QRB_F64, y, w->rows, job->y->dtype);
     qrb__run_store(w->ctx, QRB_F64, y, token * w->rows, w->rows, job->y);

@@ -2,7 +2,6 @@
 #include "quant/packed.h"
 
 #include <float.h>
-#include <string.h>
 
 #include "quant/quantizer.h"
 #include "quant/tiles.h"
@@ -130,18 +129,6 @@ void qrb__packed_set_scale(qrb_packed *packed, size_t unit,
         packed->zero_points[unit] = scale.zero_point;
 }
 
-void qrb__packed_write_codes(qrb_packed *packed, size_t first, size_t n,
-                             const int32_t *codes)
-{
-    memcpy(packed->codes + first, codes, n * sizeof *codes);
-}
-
-void qrb__packed_read_codes(const qrb_packed *packed, size_t first, size_t n,
-                            int32_t *codes)
-{
-    memcpy(codes, packed->codes + first, n * sizeof *codes);
-}
-
 qrb_status qrb__packed_check_matrix(qrb_context *ctx, const struct qrb__view *w,
                                     const char *name)
 {
@@ -179,11 +166,6 @@ void qrb_packed_destroy(qrb_packed *packed)
     qrb_packed_destroy(packed->residual);
     qrb__free(packed->ctx, packed->residual_columns);
     qrb__free(packed->ctx, packed);
-}
-
-const int32_t *qrb_packed_codes(const qrb_packed *packed)
-{
-    return packed == NULL ? NULL : packed->codes;
 }
 
 const double *qrb_packed_scales(const qrb_packed *packed)
@@ -233,4 +215,37 @@ static double bits_of(const qrb_packed *packed)
 double qrb_packed_bits_per_weight(const qrb_packed *packed)
 {
     return packed == NULL ? 0 : bits_of(packed) / (double)packed->elements;
+}
+
+uint64_t qrb_packed_memory(const qrb_packed *packed)
+{
+    uint64_t bytes;
+
+    if (packed == NULL)
+        return 0;
+    bytes = sizeof *packed + (uint64_t)packed->rows * packed->row_bytes +
+            packed->units * sizeof *packed->scales;
+    if (packed->zeros)
+        bytes += packed->units * sizeof *packed->zero_points;
+    if (packed->nested)
+        bytes += packed->units * sizeof *packed->nested_scales.codes +
+                 (packed->units / QRB__NESTED_BLOCK +
+                  (packed->units % QRB__NESTED_BLOCK != 0)) *
+                     sizeof *packed->nested_scales.absmax;
+    if (packed->group_index != NULL)
+        bytes += packed->cols * sizeof *packed->group_index;
+    if (packed->input_scale != NULL)
+        bytes += packed->cols * sizeof *packed->input_scale;
+    if (packed->table != NULL)
+        bytes += (uint64_t)packed->rows * ((size_t)1 << packed->bits) *
+                 sizeof *packed->table;
+    if (packed->sparse.row_start != NULL)
+        bytes += (packed->rows + 1) * sizeof *packed->sparse.row_start +
+                 packed->sparse.row_start[packed->rows] *
+                     (sizeof *packed->sparse.columns +
+                      sizeof *packed->sparse.values);
+    if (packed->residual != NULL)
+        bytes += packed->residual->cols * sizeof *packed->residual_columns;
+    return bytes + qrb_packed_memory(packed->residual) +
+           qrb__tiles_memory(packed);
 }

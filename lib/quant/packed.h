@@ -48,7 +48,10 @@ struct qrb_packed {
     bool nested;         /* scales are quantized in turn */
     uint32_t bits;       /* of a code */
     uint32_t precision;  /* QRB_F32 or QRB_F64: type of the arithmetic */
-    int32_t *codes;      /* [elements]; NULL while weights are faked only */
+    uint8_t *codes;      /* [rows, row_bytes], as of kernel/codes.h */
+    size_t row_bytes;
+    int32_t code_zero;   /* added to a code where it is stored: codes without
+                            zero points are signed */
     double *scales;      /* [units], as values use them */
     double *zero_points; /* [units]; NULL: none, or one that the mode fixes */
     struct qrb__nested_scales nested_scales;
@@ -87,7 +90,7 @@ void qrb__packed_set_scale(qrb_packed *packed, size_t unit,
                            struct qrb__grid_scale scale);
 
 /* Codes of elements [first, first + n) in row-major order.  Any task may write
- * what no other writes. */
+ * what no other writes, also into the same byte, and again. */
 void qrb__packed_write_codes(qrb_packed *packed, size_t first, size_t n,
                              const int32_t *codes);
 void qrb__packed_read_codes(const qrb_packed *packed, size_t first, size_t n,

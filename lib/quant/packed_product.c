@@ -125,8 +125,8 @@ static void multiply_tile(const struct multiply *job, size_t tile,
     const struct qrb__tiles *tiles = job->tiles;
     const size_t first = tile * QRB__CODE_ROWS;
     const struct qrb__code_product shape = {
-        .codes = tiles->codes + first * tiles->row_bytes,
-        .row_bytes = tiles->row_bytes,
+        .codes = job->packed->codes + first * job->packed->row_bytes,
+        .row_bytes = job->packed->row_bytes,
         .rows = smaller(job->packed->rows - first, QRB__CODE_ROWS),
         .cols = job->packed->cols,
         .bits = job->packed->bits,

@@ -17,12 +17,6 @@ static bool is_table(const qrb_packed *packed)
     return packed->kind->kind == QRB_QUANTIZER_NF4;
 }
 
-/* Codes without zero points are signed and stored above 2^(bits-1). */
-static bool is_signed(const qrb_packed *packed)
-{
-    return !packed->zeros && !is_table(packed);
-}
-
 /* Sixteen values: what the codes stand for at a scale of 1. */
 static void read_table(const qrb_packed *packed, struct qrb__tiles *tiles)
 {
@@ -74,34 +68,6 @@ static void cut_segments(const qrb_packed *packed, struct qrb__tiles *tiles)
     tiles->segments = divide_up(packed->cols, tiles->segment);
     tiles->group_segments = rows ? tiles->segments : unit / tiles->segment;
     tiles->groups = rows ? 1 : packed->groups;
-}
-
-struct pack {
-    const qrb_packed *packed;
-    struct qrb__tiles *tiles;
-};
-
-static void pack_row(size_t row, size_t worker, void *arg)
-{
-    const struct pack *job = arg;
-    const qrb_packed *packed = job->packed;
-    const int32_t *codes = packed->codes + row * packed->cols;
-    const int32_t offset =
-        is_signed(packed) ? (int32_t)(1u << (packed->bits - 1)) : 0;
-    uint8_t *out = job->tiles->codes + row * job->tiles->row_bytes;
-    uint64_t word = 0;
-    unsigned held = 0;
-
-    (void)worker;
-    for (size_t i = 0; i < packed->cols; i++) {
-        word |= (uint64_t)(uint32_t)(codes[i] + offset) << held;
-        for (held += packed->bits; held >= 8; held -= 8) {
-            *out++ = (uint8_t)word;
-            word >>= 8;
-        }
-    }
-    if (held > 0)
-        *out = (uint8_t)word;
 }
 
 static size_t unit_of(const qrb_packed *packed, size_t row, size_t group)
@@ -193,24 +159,13 @@ qrb_status qrb__tiles_make(const qrb_packed *packed, struct qrb__tiles **out)
 {
     qrb_context *ctx = packed->ctx;
     struct qrb__tiles *tiles = qrb__alloc_array(ctx, 1, sizeof *tiles);
-    struct pack job = { packed, tiles };
     qrb_status status = QRB_OK;
 
     *out = NULL;
     if (tiles == NULL)
         return qrb__fail(ctx, QRB_E_NO_MEMORY, "packed matrix");
-    /* The elements fit as 32-bit codes, so their bits do. */
-    tiles->row_bytes = divide_up(packed->cols * packed->bits, 32) * 4;
-    tiles->code_zero =
-        is_signed(packed) ? (double)(1u << (packed->bits - 1)) : 0;
+    tiles->code_zero = packed->code_zero;
     tiles->zero = (float)tiles->code_zero;
-    tiles->codes = qrb__alloc_array(ctx, packed->rows, tiles->row_bytes);
-    if (tiles->codes == NULL) {
-        status = qrb__fail(ctx, QRB_E_NO_MEMORY, "codes of [%zu, %zu]",
-                           packed->rows, packed->cols);
-        goto out;
-    }
-    qrb__parallel_for(ctx, packed->rows, pack_row, &job);
     if (is_table(packed))
         read_table(packed, tiles);
     tiles->whole = !is_table(packed) && !qrb__packed_has_extras(packed) &&
@@ -230,12 +185,27 @@ void qrb__tiles_destroy(qrb_context *ctx, struct qrb__tiles *tiles)
 {
     if (tiles == NULL)
         return;
-    qrb__free(ctx, tiles->codes);
     qrb__free(ctx, tiles->scales);
     qrb__free(ctx, tiles->half_scales);
     qrb__free(ctx, tiles->zeros);
     qrb__free(ctx, tiles->byte_zeros);
     qrb__free(ctx, tiles);
+}
+
+uint64_t qrb__tiles_memory(const qrb_packed *packed)
+{
+    const struct qrb__tiles *tiles = packed->tiles;
+    uint64_t scales;
+
+    if (tiles == NULL)
+        return 0;
+    scales = (uint64_t)divide_up(packed->rows, QRB__CODE_ROWS) *
+             QRB__CODE_ROWS * tiles->groups;
+    return sizeof *tiles +
+           scales * ((tiles->scales != NULL) * sizeof *tiles->scales +
+                     (tiles->half_scales != NULL) * sizeof *tiles->half_scales +
+                     (tiles->zeros != NULL) * sizeof *tiles->zeros +
+                     (tiles->byte_zeros != NULL) * sizeof *tiles->byte_zeros);
 }
 
 struct qrb__code_grid qrb__tiles_grid(const struct qrb__tiles *tiles,
@@ -259,8 +229,8 @@ void qrb__tiles_decode(const qrb_packed *packed,
     const size_t first = row * packed->cols;
     size_t unit = first / packed->unit;
     struct qrb__code_row codes = {
-        .codes = tiles->codes + row * tiles->row_bytes,
-        .bytes = tiles->row_bytes,
+        .codes = packed->codes + row * packed->row_bytes,
+        .bytes = packed->row_bytes,
         .count = packed->cols,
         .bits = packed->bits,
         .unit = packed->unit,

@@ -1,5 +1,5 @@
-/* The form in which a packed matrix is multiplied: codes in their bits, and
- * the scales of each tile of rows side by side, in the smallest type that
+/* What products of a packed matrix need beside its codes: the scales of each
+ * tile of rows side by side, in the smallest type that
  * loses nothing a float holds.  Made once, at the first product. */
 #ifndef QRB_QUANT_TILES_H
 #define QRB_QUANT_TILES_H
@@ -7,8 +7,6 @@
 #include "quant/packed.h"
 
 struct qrb__tiles {
-    uint8_t *codes; /* [rows, row_bytes], as of kernel/codes.h */
-    size_t row_bytes;
     size_t groups;           /* of a row in the grid */
     size_t segment;          /* columns of a segment of activations */
     size_t segments;         /* of a row */
@@ -26,6 +24,8 @@ struct qrb__tiles {
 };
 
 qrb_status qrb__tiles_make(const qrb_packed *packed, struct qrb__tiles **out);
+/* Bytes of the tiles of a packed matrix that was multiplied, or 0. */
+uint64_t qrb__tiles_memory(const qrb_packed *packed);
 void qrb__tiles_destroy(qrb_context *ctx, struct qrb__tiles *tiles);
 
 /* What the products of a tile of rows take their scales from. */
