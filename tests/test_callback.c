@@ -213,6 +213,8 @@ static void try_engine(void)
     REFUSED(qrb_engine_save(w.model, w.directory, NULL, 0));
     REFUSED(qrb_engine_save_with_tokenizer(w.model, w.tokenizer, w.directory,
                                            NULL, 0));
+    REFUSED(qrb_engine_save_gguf(w.model, NULL, w.directory, QRB_GGUF_F32,
+                                 NULL, 0));
     REFUSED(qrb_engine_logits(w.model, w.tokens, 1, 4, w.wide));
     REFUSED(qrb_engine_memory(w.model, 1, 4, 0, &bytes));
 }

@@ -142,7 +142,7 @@ static const struct {
     { MODEL(VOCAB "\"merges\":[\"a b\",\"a c\"]"), QRB_E_FORMAT,
       "model.merges[1]: \"c\" is not in the vocabulary" },
     { MODEL(VOCAB "\"merges\":[\"c a\"]"), QRB_E_FORMAT,
-      "model.merges[0]: \"c a\"" },
+      "model.merges[0]: \"c\"" },
     { MODEL(VOCAB "\"merges\":[\"b a\"]"), QRB_E_FORMAT, "their sum" },
     { MODEL(VOCAB "\"merges\":[\"a b\",[\"a\",\"b\"]]"), QRB_E_FORMAT,
       "merge 1 is that of tokens 0 and 1 once more" },
@@ -519,8 +519,8 @@ START_TEST(arguments_that_make_no_sense_are_refused)
                  QRB_E_INVALID_ARG, "out is NULL");
     ASSERT_FAILS(ctx, qrb_tokenizer_open(ctx, NULL, QRB_TOKENIZER_JSON, &t),
                  QRB_E_INVALID_ARG, "source is NULL");
-    ASSERT_FAILS(ctx, qrb_tokenizer_open(ctx, &source, 3, &t),
-                 QRB_E_INVALID_ARG, "format is 3");
+    ASSERT_FAILS(ctx, qrb_tokenizer_open(ctx, &source, 4, &t),
+                 QRB_E_INVALID_ARG, "format is 4");
     ASSERT_FAILS(ctx, qrb_tokenizer_open_path(ctx, NULL, &t), QRB_E_INVALID_ARG,
                  "path is NULL");
 }

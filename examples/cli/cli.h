@@ -125,8 +125,8 @@ struct cli_model {
     char texts[16 * 65]; /* digests of those that made it, blanks between */
 };
 
-/* A safetensors directory, a llama2.c .bin, or a directory that holds one
- * with its tokenizer. */
+/* A safetensors directory, a GGUF file, a llama2.c .bin, or a directory that
+ * holds one with its tokenizer. */
 int cli_model_open(struct cli *cli, const char *path, const char *tokenizer,
                    bool trainable, struct cli_model *out);
 int cli_model_need_tokenizer(struct cli *cli, const struct cli_model *model,
@@ -136,6 +136,9 @@ void cli_model_close(struct cli_model *model);
  * replace those of a model that is there as one unit. */
 int cli_model_save(struct cli *cli, const struct cli_model *model,
                    const char *directory);
+/* One GGUF file with weights of enum qrb_gguf_type. */
+int cli_model_save_gguf(struct cli *cli, const struct cli_model *model,
+                        const char *path, uint32_t type);
 uint64_t cli_model_parameters(const qrb_model *model);
 
 /* ---- provenance.c ------------------------------------------------------- */

@@ -13,6 +13,7 @@ struct model_files {
     char model[PATH_SIZE];
     char tokenizer[PATH_SIZE]; /* "" where there is none */
     bool safetensors;          /* whose metadata tells where it comes from */
+    bool gguf;                 /* may hold a tokenizer of its own */
 };
 
 static bool exists(const char *path)
@@ -42,6 +43,17 @@ static bool ends_with(const char *text, const char *end)
     const size_t tail = strlen(end);
 
     return length > tail && strcmp(text + length - tail, end) == 0;
+}
+
+static bool is_gguf(const char *path)
+{
+    char begin[4] = "";
+    FILE *file = fopen(path, "rb");
+    const size_t count = file == NULL ? 0 : fread(begin, 1, 4, file);
+
+    if (file != NULL)
+        fclose(file);
+    return count == 4 && memcmp(begin, "GGUF", 4) == 0;
 }
 
 /* A directory of llama2.c files: one checkpoint, and beside it a tokenizer
@@ -97,10 +109,31 @@ static int find_files(struct cli *cli, const char *path, const char *tokenizer,
         out->safetensors = exists(config);
         if (!out->safetensors)
             status = find_llama2c(cli, path, out);
+    } else if (tokenizer == NULL && is_gguf(path)) {
+        strcpy(out->tokenizer, path);
+        out->gguf = true;
     }
     if (tokenizer != NULL)
         strcpy(out->tokenizer, tokenizer);
     return status;
+}
+
+/* A GGUF file without a tokenizer, or with one of a kind that is not known, is
+ * a model all the same. */
+static int open_tokenizer(struct cli *cli, const struct model_files *files,
+                          qrb_tokenizer **out)
+{
+    const qrb_status status =
+        files->tokenizer[0] == '\0'
+            ? QRB_OK
+            : qrb_tokenizer_open_path(cli->ctx, files->tokenizer, out);
+
+    if (status == QRB_OK)
+        return CLI_OK;
+    if (status != QRB_E_UNSUPPORTED || !files->gguf)
+        return cli_library_error(cli, files->tokenizer);
+    cli_warning(cli, "no tokenizer: %s", qrb_context_message(cli->ctx));
+    return CLI_OK;
 }
 
 int cli_model_open(struct cli *cli, const char *path, const char *tokenizer,
@@ -125,12 +158,9 @@ int cli_model_open(struct cli *cli, const char *path, const char *tokenizer,
         if (status != CLI_OK)
             goto out;
     }
-    if (files.tokenizer[0] != '\0' &&
-        qrb_tokenizer_open_path(cli->ctx, files.tokenizer, &opened.tokenizer) !=
-            QRB_OK) {
-        status = cli_library_error(cli, files.tokenizer);
+    status = open_tokenizer(cli, &files, &opened.tokenizer);
+    if (status != CLI_OK)
         goto out;
-    }
     if (opened.tokenizer != NULL &&
         qrb_tokenizer_vocab(opened.tokenizer) > opened.config.vocab) {
         status =
@@ -165,26 +195,57 @@ void cli_model_close(struct cli_model *model)
     model->tokenizer = NULL;
 }
 
+/* Where a file comes from, in pairs behind "format". */
+struct origin {
+    char seed[32];
+    char options[1024];
+    const char *pairs[12];
+    size_t count;
+};
+
+static int describe_origin(struct cli *cli, const struct cli_model *model,
+                           struct origin *out)
+{
+    const char *const pairs[12] = {
+        "format",          "pt",
+        "qrobust_command", cli->command,
+        "qrobust_options", out->options,
+        "qrobust_seed",    out->seed,
+        "qrobust_version", qrb_version_string(),
+        "qrobust_text",    model->texts,
+    };
+
+    memcpy(out->pairs, pairs, sizeof pairs);
+    out->count = 6 - (model->texts[0] == '\0');
+    snprintf(out->seed, sizeof out->seed, "%llu",
+             (unsigned long long)cli->seed);
+    return cli_describe_options(cli, out->options, sizeof out->options);
+}
+
 int cli_model_save(struct cli *cli, const struct cli_model *model,
                    const char *directory)
 {
-    char seed[32];
-    char options[1024];
-    const char *const metadata[] = { "format",          "pt",
-                                     "qrobust_command", cli->command,
-                                     "qrobust_options", options,
-                                     "qrobust_seed",    seed,
-                                     "qrobust_version", qrb_version_string(),
-                                     "qrobust_text",    model->texts };
-    const size_t pairs =
-        sizeof metadata / sizeof *metadata / 2 - (model->texts[0] == '\0');
+    struct origin origin;
 
-    if (cli_describe_options(cli, options, sizeof options) != CLI_OK)
+    if (describe_origin(cli, model, &origin) != CLI_OK)
         return CLI_FAILED;
-    snprintf(seed, sizeof seed, "%llu", (unsigned long long)cli->seed);
     if (qrb_engine_save_with_tokenizer(model->model, model->tokenizer,
-                                       directory, metadata, pairs) != QRB_OK)
+                                       directory, origin.pairs,
+                                       origin.count) != QRB_OK)
         return cli_library_error(cli, directory);
+    return CLI_OK;
+}
+
+int cli_model_save_gguf(struct cli *cli, const struct cli_model *model,
+                        const char *path, uint32_t type)
+{
+    struct origin origin;
+
+    if (describe_origin(cli, model, &origin) != CLI_OK)
+        return CLI_FAILED;
+    if (qrb_engine_save_gguf(model->model, model->tokenizer, path, type,
+                             origin.pairs + 2, origin.count - 1) != QRB_OK)
+        return cli_library_error(cli, path);
     return CLI_OK;
 }
 

@@ -17,6 +17,17 @@ enum qrb_rotary_layout {
     QRB_ROTARY_INTERLEAVED = 1  /**< (2i, 2i + 1), llama2.c */
 };
 
+/** Element types of GGUF files that are written, by the format's numbers. */
+enum qrb_gguf_type {
+    QRB_GGUF_F32 = 0,
+    QRB_GGUF_F16 = 1,
+    QRB_GGUF_Q4_0 = 2, /**< blocks of 32, 4.5 bits a weight */
+    QRB_GGUF_Q4_1 = 3, /**< with a minimum, 5 bits a weight */
+    QRB_GGUF_Q5_0 = 6, /**< 5.5 bits a weight */
+    QRB_GGUF_Q5_1 = 7, /**< with a minimum, 6 bits a weight */
+    QRB_GGUF_Q8_0 = 8  /**< 8.5 bits a weight */
+};
+
 /* Shape of a model; start from QRB_ENGINE_CONFIG_INIT. */
 typedef struct qrb_engine_config {
     size_t struct_size;
@@ -82,11 +93,14 @@ QRB_API qrb_status qrb_engine_create(qrb_context *ctx,
 
 /**
  * Open a model: a directory with config.json and safetensors, whole or in
- * shards, or a llama2.c checkpoint (version 0, float32).  Of the latter the
- * rows of q and k are put into half-split order, so that every opened model has
- * QRB_ROTARY_HALF and can be the anchor of another.
+ * shards, a GGUF file (version 2 or 3, Llama or Qwen2), or a llama2.c
+ * checkpoint (version 0, float32).  Where rows of q and k are in interleaved
+ * order, as in the last and in GGUF files of Llama, they are put into
+ * half-split order, so that every opened model has QRB_ROTARY_HALF and can be
+ * the anchor of another.
  *
- * Weights of F64, F32, F16 or BF16 become the engine's type.  A safetensors
+ * Weights of F64, F32, F16 or BF16 become the engine's type, and of a GGUF
+ * file also Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K and Q6_K.  A safetensors
  * model that is not trainable and whose tensors all have that type already
  * uses the file's pages instead of a copy; writing to its weights copies the
  * pages written to and leaves the file alone.  The file then stays open until
@@ -185,6 +199,37 @@ QRB_API qrb_status qrb_engine_save(const qrb_model *model,
 QRB_API qrb_status qrb_engine_save_with_tokenizer(
     const qrb_model *model, const qrb_tokenizer *tokenizer,
     const char *directory, const char *const *metadata, size_t pairs);
+
+/**
+ * Write a model as one GGUF file (version 3), which llama.cpp and others load:
+ * beside its target first, synced, renamed.
+ *
+ * Vectors are written as F32.  Of the types with blocks, rounding is
+ * llama.cpp's own to nearest, bit for bit; matrices inside of the model's
+ * blocks have the type, embedding and head Q8_0, and a matrix whose rows are
+ * no multiple of 32 is F16.  Rows of q and k are in the order that the family
+ * has in such files.  The bytes are a function of the arguments alone.
+ *
+ * @param tokenizer of the model's context, with at most as many tokens as the
+ *                  model; NULL: the file has none
+ * @param path      of the file to replace or make; its directory exists
+ * @param type      enum qrb_gguf_type
+ * @param metadata  [2 * pairs] further keys with texts, none twice; may be
+ *                  NULL with pairs 0
+ * @param pairs     number of pairs
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, a type that is not written, keys
+ *         that are given twice or could not be read back); QRB_E_STATE (the
+ *         model is a host's); QRB_E_SHAPE (the tokenizer has more tokens);
+ *         QRB_E_UNSUPPORTED (biases that the family does not have, a tokenizer
+ *         that the format cannot say); QRB_E_NOT_FINITE (a weight, or the
+ *         scale of a block in half precision: the message names the tensor);
+ *         QRB_E_IO; QRB_E_CANCELLED; QRB_E_NO_MEMORY; QRB_E_REENTRANT
+ */
+QRB_API qrb_status qrb_engine_save_gguf(const qrb_model *model,
+                                        const qrb_tokenizer *tokenizer,
+                                        const char *path, uint32_t type,
+                                        const char *const *metadata,
+                                        size_t pairs);
 
 /**
  * Logits of every position.  Taps the pass in force, if there is one.

@@ -15,8 +15,9 @@ typedef struct qrb_tokenizer qrb_tokenizer;
 
 /** Format of a tokenizer's file. */
 enum qrb_tokenizer_format {
-    QRB_TOKENIZER_JSON = 1,   /**< tokenizer.json (BPE) */
-    QRB_TOKENIZER_LLAMA2C = 2 /**< llama2.c tokenizer .bin */
+    QRB_TOKENIZER_JSON = 1,    /**< tokenizer.json (BPE) */
+    QRB_TOKENIZER_LLAMA2C = 2, /**< llama2.c tokenizer .bin */
+    QRB_TOKENIZER_GGUF = 3     /**< the keys of a GGUF file */
 };
 
 /**
@@ -35,6 +36,11 @@ enum qrb_tokenizer_format {
  * Truncation and padding are left to the caller.
  *
  * Of llama2.c's format, tokens 3 to 258 are the bytes.
+ *
+ * Of GGUF, tokenizer.ggml.model "gpt2" (with the pre-tokenizers "gpt-2",
+ * "llama-bpe" and "qwen2") and "llama" are read; control tokens are special
+ * ones and found in text, unused tokens are left out, and the keys name the
+ * tokens that begin and end texts.
  *
  * The token that begins a text is the one that the post-processor puts in
  * front of it, else the special token that is called `<s>`,
@@ -64,11 +70,12 @@ QRB_API qrb_status qrb_tokenizer_open(qrb_context *ctx,
                                       qrb_tokenizer **out);
 
 /**
- * Open what a path holds: a tokenizer.json, a llama2.c .bin (told apart by
- * their first bytes), or a directory with a tokenizer.json in it.
+ * Open what a path holds: a tokenizer.json, a llama2.c .bin, a GGUF file (told
+ * apart by their first bytes), or a directory with a tokenizer.json in it.
  *
  * @param out as for qrb_tokenizer_open()
- * @return as qrb_tokenizer_open()
+ * @return as qrb_tokenizer_open(); QRB_E_UNSUPPORTED also for a GGUF file
+ *         that holds no tokenizer
  */
 QRB_API qrb_status qrb_tokenizer_open_path(qrb_context *ctx, const char *path,
                                            qrb_tokenizer **out);

@@ -123,6 +123,16 @@ qrb_status qrb__engine_allocate(struct qrb__engine *engine, bool weights);
 qrb_status qrb__engine_publish(struct qrb__engine *engine, qrb_model **out);
 void qrb__engine_destroy(struct qrb__engine *engine);
 
+/* Read a parameter out of a GGUF file; refuse a tensor of the file that is
+ * none of the parameters. */
+struct qrb__gguf;
+qrb_status qrb__engine_read_gguf(const struct qrb__engine *engine,
+                                 const struct qrb__gguf *file,
+                                 const struct qrb__engine_parameter *parameter,
+                                 const struct qrb__view *target);
+qrb_status qrb__engine_refuse_gguf(const struct qrb__engine *engine,
+                                   const struct qrb__gguf *file);
+
 /* List the parameters of Llama and Qwen2 models and build their graph. */
 qrb_status qrb__llama_build(struct qrb__engine *engine);
 

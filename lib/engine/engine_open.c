@@ -2,19 +2,22 @@
  * and each of them must be there in its shape, finite, and nothing that would
  * change results may be there besides.  A model that does not train uses the
  * file's own pages where they hold its type; who writes to weights gets copies
- * of the pages written to. */
+ * of the pages written to.  Rows of q and k in interleaved order are turned. */
 #include <string.h>
 
 #include "engine/engine.h"
 #include "io/config.h"
+#include "io/gguf_model.h"
 #include "io/llama2c.h"
 #include "io/path.h"
 #include "io/safetensors.h"
 
-/* Where weights come from: exactly one of the two. */
+/* Where weights come from: exactly one of the three. */
 struct checkpoint {
     qrb_safetensors *file;
+    struct qrb__gguf *gguf;
     struct qrb__llama2c llama2c;
+    bool interleaved; /* rows of q and k are not in half-split order */
 };
 
 static qrb_tensor tensor_of(const struct qrb__engine *engine,
@@ -163,15 +166,19 @@ static qrb_status read_parameters(struct qrb__engine *engine,
 
     for (size_t i = 0; status == QRB_OK && i < engine->parameter_count; i++) {
         const struct qrb__engine_parameter *p = &engine->parameters[i];
+        const qrb_tensor target = tensor_of(engine, p);
 
-        status = from->file != NULL
-                     ? read_safetensors(engine, from->file, p)
-                     : read_llama2c(engine, &from->llama2c, p);
+        if (from->file != NULL)
+            status = read_safetensors(engine, from->file, p);
+        else if (from->gguf != NULL)
+            status = qrb__engine_read_gguf(engine, from->gguf, p, &target.view);
+        else
+            status = read_llama2c(engine, &from->llama2c, p);
     }
     return status;
 }
 
-/* The rows of a llama2c file stand for neighbouring pairs; in memory every
+/* The rows of such files stand for neighbouring pairs; in memory every
  * model is half-split, so that weights of two models can be compared, mixed
  * and pulled together row by row. */
 static qrb_status turn_parameters(const struct qrb__engine *engine)
@@ -260,13 +267,15 @@ static qrb_status load(struct qrb__engine *engine, struct checkpoint *from)
 
     if (from->file != NULL)
         status = refuse_unknown(engine, from->file);
+    else if (from->gguf != NULL)
+        status = qrb__engine_refuse_gguf(engine, from->gguf);
     if (status == QRB_OK)
         status = map_parameters(engine, from->file, &mapped);
     if (status == QRB_OK)
         status = qrb__engine_allocate(engine, !mapped);
     if (status == QRB_OK && !mapped)
         status = read_parameters(engine, from);
-    if (status == QRB_OK && from->file == NULL)
+    if (status == QRB_OK && from->interleaved)
         status = turn_parameters(engine);
     if (status == QRB_OK)
         status = check_finite(engine);
@@ -328,11 +337,46 @@ static qrb_status open_llama2c(qrb_context *ctx, const char *path,
     if (status == QRB_OK) {
         qrb_engine_config config = from.llama2c.config;
 
+        from.interleaved = true;
         config.rotary = QRB_ROTARY_HALF; /* as turn_parameters() leaves it */
         status = make_from(ctx, &config, options, &from, out);
     }
     qrb__llama2c_close(&from.llama2c);
     return status;
+}
+
+static qrb_status open_gguf(qrb_context *ctx, struct qrb__source *source,
+                            const qrb_engine_options *options, qrb_model **out)
+{
+    struct checkpoint from = { 0 };
+    qrb_engine_config config;
+    qrb_status status = qrb__gguf_open(ctx, source, &from.gguf);
+
+    if (status == QRB_OK)
+        status = qrb__gguf_config(from.gguf, &config);
+    if (status == QRB_OK) {
+        from.interleaved = config.rotary == QRB_ROTARY_INTERLEAVED;
+        config.rotary = QRB_ROTARY_HALF;
+        status = make_from(ctx, &config, options, &from, out);
+    }
+    qrb__gguf_close(from.gguf);
+    return status;
+}
+
+/* A GGUF file says what it is; a llama2.c checkpoint has no magic. */
+static qrb_status open_file(qrb_context *ctx, const char *path,
+                            const qrb_engine_options *options, qrb_model **out)
+{
+    struct qrb__source *source = NULL;
+    bool gguf = false;
+    qrb_status status = qrb__source_open_path(ctx, path, &source);
+
+    if (status == QRB_OK)
+        status = qrb__gguf_detect(source, &gguf);
+    if (status == QRB_OK && gguf)
+        return open_gguf(ctx, source, options, out);
+    qrb__source_close(source);
+    return status == QRB_OK ? open_llama2c(ctx, path, options, out) : status;
 }
 
 qrb_status qrb_engine_open(qrb_context *ctx, const char *path,
@@ -351,7 +395,7 @@ qrb_status qrb_engine_open(qrb_context *ctx, const char *path,
         return qrb__fail(ctx, QRB_E_INVALID_ARG, "path is NULL");
     return qrb__path_is_directory(path)
                ? open_directory(ctx, path, options, out)
-               : open_llama2c(ctx, path, options, out);
+               : open_file(ctx, path, options, out);
 }
 
 qrb_status qrb_engine_open_sources(qrb_context *ctx, const qrb_source *config,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "io/model_directory.h"
+#include "io/gguf_tokenizer.h"
 #include "io/path.h"
 #include "io/source.h"
 #include "io/utf8.h"
@@ -161,12 +162,10 @@ qrb_status qrb__tokenizer_finish(qrb_tokenizer *t)
     return status;
 }
 
-static qrb_status open_source(qrb_context *ctx,
-                              const struct qrb__source *source, uint32_t format,
-                              qrb_tokenizer **out)
+static qrb_status read_text(qrb_tokenizer *t, struct qrb__source *source,
+                            uint32_t format)
 {
     const bool json = format == QRB_TOKENIZER_JSON;
-    qrb_tokenizer *tokenizer = NULL;
     char *bytes = NULL;
     size_t size;
     qrb_status status;
@@ -174,11 +173,38 @@ static qrb_status open_source(qrb_context *ctx,
     status =
         qrb__source_load(source, json ? JSON_MAX : LLAMA2C_MAX, &bytes, &size);
     if (status == QRB_OK)
-        status = qrb__tokenizer_create(ctx, &tokenizer);
-    if (status == QRB_OK)
         status =
             (json ? qrb__tokenizer_read_json : qrb__tokenizer_read_llama2c)(
-                tokenizer, bytes, size, qrb__source_name(source));
+                t, bytes, size, qrb__source_name(source));
+    qrb__free(t->ctx, bytes);
+    return status;
+}
+
+/* Takes the source over. */
+static qrb_status read_gguf(qrb_tokenizer *t, struct qrb__source *source)
+{
+    struct qrb__gguf *file;
+    qrb_status status = qrb__gguf_open(t->ctx, source, &file);
+
+    if (status == QRB_OK)
+        status = qrb__tokenizer_read_gguf(t, file);
+    qrb__gguf_close(file);
+    return status;
+}
+
+/* Takes the source over. */
+static qrb_status open_source(qrb_context *ctx, struct qrb__source *source,
+                              uint32_t format, qrb_tokenizer **out)
+{
+    qrb_tokenizer *tokenizer = NULL;
+    qrb_status status = qrb__tokenizer_create(ctx, &tokenizer);
+
+    if (status == QRB_OK && format == QRB_TOKENIZER_GGUF) {
+        status = read_gguf(tokenizer, source);
+        source = NULL;
+    } else if (status == QRB_OK) {
+        status = read_text(tokenizer, source, format);
+    }
     if (status == QRB_OK)
         status = qrb__tokenizer_finish(tokenizer);
     if (status == QRB_OK) {
@@ -186,7 +212,7 @@ static qrb_status open_source(qrb_context *ctx,
         tokenizer = NULL;
     }
     qrb_tokenizer_destroy(tokenizer);
-    qrb__free(ctx, bytes);
+    qrb__source_close(source);
     return status;
 }
 
@@ -206,16 +232,14 @@ qrb_status qrb_tokenizer_open(qrb_context *ctx, const qrb_source *source,
         return status;
     if (source == NULL)
         return qrb__fail(ctx, QRB_E_INVALID_ARG, "source is NULL");
-    if (format != QRB_TOKENIZER_JSON && format != QRB_TOKENIZER_LLAMA2C)
+    if (format < QRB_TOKENIZER_JSON || format > QRB_TOKENIZER_GGUF)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
-                         "format is %u, QRB_TOKENIZER_JSON (1) and "
-                         "QRB_TOKENIZER_LLAMA2C (2) are known",
+                         "format is %u, QRB_TOKENIZER_JSON (1), "
+                         "QRB_TOKENIZER_LLAMA2C (2) and QRB_TOKENIZER_GGUF (3) "
+                         "are known",
                          format);
     status = qrb__source_open(ctx, source, &opened);
-    if (status == QRB_OK)
-        status = open_source(ctx, opened, format, out);
-    qrb__source_close(opened);
-    return status;
+    return status == QRB_OK ? open_source(ctx, opened, format, out) : status;
 }
 
 /* A llama2.c file begins with a 32-bit length below 2^24, so that it has a
@@ -224,11 +248,12 @@ static qrb_status guess_format(const struct qrb__source *source,
                                uint32_t *format_out)
 {
     char head[4];
-    qrb_status status = QRB_OK;
+    bool gguf = false;
+    qrb_status status = qrb__gguf_detect(source, &gguf);
 
-    *format_out = QRB_TOKENIZER_JSON;
-    if (qrb__source_size(source) < sizeof head)
-        return QRB_OK;
+    *format_out = gguf ? QRB_TOKENIZER_GGUF : QRB_TOKENIZER_JSON;
+    if (status != QRB_OK || gguf || qrb__source_size(source) < sizeof head)
+        return status;
     status = qrb__source_read(source, 0, head, sizeof head);
     if (status == QRB_OK && memchr(head, '\0', sizeof head) != NULL)
         *format_out = QRB_TOKENIZER_LLAMA2C;
@@ -260,7 +285,7 @@ qrb_status qrb_tokenizer_open_path(qrb_context *ctx, const char *path,
             status = guess_format(source, &format);
     }
     if (status == QRB_OK)
-        status = open_source(ctx, source, format, out);
+        return open_source(ctx, source, format, out);
     qrb__source_close(source);
     return status;
 }

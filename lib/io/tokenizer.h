@@ -49,6 +49,7 @@ struct qrb_tokenizer {
     size_t space_length;
     int32_t bos;
     int32_t eos;
+    bool puts_bos; /* the post-processor puts bos in front of a text */
     struct qrb__normalizer normalizer;
     struct qrb__pretokenizer pretokenizer;
     struct qrb__decoder decoder;
@@ -80,6 +81,27 @@ int qrb__byte_token(const char *token, size_t length);
  * begin and end texts by it or by their names. */
 qrb_status qrb__ends_check(qrb_context *ctx, const json_t *part);
 qrb_status qrb__ends_find(qrb_tokenizer *tokenizer);
+/* Make a post-processor that puts bos in front of a text; eos -1: none. */
+qrb_status qrb__ends_set(qrb_tokenizer *tokenizer, int32_t bos, int32_t eos);
+
+/* Append the merge number `index` of two tokens into the one that their bytes
+ * spell; `joined` is scratch.  QRB_OK; QRB_E_FORMAT (one of the three is not
+ * in the vocabulary; the message begins with `where`); QRB_E_NO_MEMORY. */
+qrb_status qrb__tokenizer_add_merge(qrb_tokenizer *tokenizer, const char *where,
+                                    size_t index, const char *const halves[2],
+                                    const size_t lengths[2],
+                                    struct qrb__bytes *joined);
+
+/* The merges of a vocabulary whose tokens have scores [ids], finite: of all
+ * neighbours that are a token the best goes first, the leftmost of equals.
+ * QRB_OK; QRB_E_UNSUPPORTED (a token made of the name of a byte, or of more
+ * than 256 bytes); QRB_E_NO_MEMORY. */
+qrb_status qrb__merges_from_scores(qrb_tokenizer *tokenizer,
+                                   const float *scores);
+/* Scores [ids] that give the merges of a tokenizer; also QRB_E_UNSUPPORTED
+ * where no scores do. */
+qrb_status qrb__scores_from_merges(const qrb_tokenizer *tokenizer,
+                                   float *scores);
 
 /* The readers of the two formats. */
 qrb_status qrb__tokenizer_read_json(qrb_tokenizer *tokenizer, const char *text,

@@ -5,6 +5,7 @@
  * usual names. */
 #include <string.h>
 
+#include "io/text.h"
 #include "io/tokenizer.h"
 #include "io/tokenizer_field.h"
 
@@ -91,6 +92,8 @@ static qrb_status read_frame(qrb_tokenizer *t, const json_t *template,
                              "nor a special token with one id",
                              name, i);
         status = named_id(t, json_array_get(ids, 0), &id);
+        if (sequences == 0)
+            t->puts_bos = true;
         if (sequences == 0 && t->bos < 0)
             t->bos = id;
         else if (sequences == 1 && t->eos < 0 && id != t->bos)
@@ -111,6 +114,7 @@ static qrb_status read_ends(qrb_tokenizer *t, const json_t *part)
         if (status == QRB_OK)
             status = read_frame(t, part, "pair");
     } else if (strcmp(type, "ByteLevel") != 0) {
+        t->puts_bos = true;
         status = named_id(t, json_array_get(cls, 1), &t->bos);
         if (status == QRB_OK)
             status = named_id(t, json_array_get(sep, 1), &t->eos);
@@ -165,4 +169,70 @@ qrb_status qrb__ends_find(qrb_tokenizer *t)
     if (t->eos >= 0)
         t->vocab.tokens[t->eos].flags |= QRB__TOKEN_SPECIAL;
     return QRB_OK;
+}
+
+static void print_name(struct qrb__text *text, const qrb_tokenizer *t,
+                       int32_t id)
+{
+    size_t length;
+    const char *token = qrb__vocab_bytes(&t->vocab, id, &length);
+
+    qrb__text_json_string(text, token, length);
+}
+
+/* A token in front of a sequence; -1: the sequence alone. */
+static void print_sequence(struct qrb__text *text, const qrb_tokenizer *t,
+                           int32_t id, const char *sequence, int type)
+{
+    if (id >= 0) {
+        qrb__text_print(text, "{\"SpecialToken\":{\"id\":");
+        print_name(text, t, id);
+        qrb__text_print(text, ",\"type_id\":%d}},", type);
+    }
+    qrb__text_print(text, "{\"Sequence\":{\"id\":\"%s\",\"type_id\":%d}}",
+                    sequence, type);
+}
+
+static void print_special(struct qrb__text *text, const qrb_tokenizer *t,
+                          int32_t id)
+{
+    print_name(text, t, id);
+    qrb__text_print(text, ":{\"id\":");
+    print_name(text, t, id);
+    qrb__text_print(text, ",\"ids\":[%d],\"tokens\":[", (int)id);
+    print_name(text, t, id);
+    qrb__text_print(text, "]}");
+}
+
+qrb_status qrb__ends_set(qrb_tokenizer *t, int32_t bos, int32_t eos)
+{
+    struct qrb__text text = { .ctx = t->ctx };
+    qrb_status status;
+
+    if (eos == bos)
+        eos = -1; /* said once; it is found by its name */
+    qrb__text_print(&text, "{\"type\":\"TemplateProcessing\",\"single\":[");
+    print_sequence(&text, t, bos, "A", 0);
+    qrb__text_print(&text, "],\"pair\":[");
+    print_sequence(&text, t, bos, "A", 0);
+    qrb__text_print(&text, ",");
+    if (eos >= 0) {
+        qrb__text_print(&text, "{\"SpecialToken\":{\"id\":");
+        print_name(&text, t, eos);
+        qrb__text_print(&text, ",\"type_id\":0}},");
+    }
+    print_sequence(&text, t, bos, "B", 1);
+    qrb__text_print(&text, "],\"special_tokens\":{");
+    print_special(&text, t, bos);
+    if (eos >= 0) {
+        qrb__text_print(&text, ",");
+        print_special(&text, t, eos);
+    }
+    qrb__text_print(&text, "}}");
+    status = qrb__text_status(&text, "post_processor");
+    if (status == QRB_OK)
+        status =
+            qrb__tokenizer_set_part(t, QRB__PART_POST_PROCESSOR, text.bytes);
+    qrb__text_release(&text);
+    return status;
 }

@@ -152,19 +152,15 @@ static bool split_merge(const json_t *merge, const char *halves[2],
     return json_array_size(merge) == 2;
 }
 
-static qrb_status read_merge(qrb_tokenizer *t, const json_t *value,
-                             size_t index, struct qrb__bytes *joined)
+qrb_status qrb__tokenizer_add_merge(qrb_tokenizer *t, const char *where,
+                                    size_t index, const char *const halves[2],
+                                    const size_t lengths[2],
+                                    struct qrb__bytes *joined)
 {
     struct qrb__merge merge = { .rank = (uint32_t)index };
-    const char *halves[2];
-    size_t lengths[2];
+    size_t unknown = 2;
     qrb_status status;
 
-    if (!split_merge(value, halves, lengths))
-        return qrb__fail(t->ctx, QRB_E_FORMAT,
-                         "model.merges[%zu]: expected two strings in a list, "
-                         "or in one string with one space",
-                         index);
     merge.left = qrb__vocab_find(&t->vocab, halves[0], lengths[0]);
     merge.right = qrb__vocab_find(&t->vocab, halves[1], lengths[1]);
     joined->used = 0;
@@ -174,15 +170,33 @@ static qrb_status read_merge(qrb_tokenizer *t, const json_t *value,
     if (status != QRB_OK)
         return status;
     merge.result = qrb__vocab_find(&t->vocab, joined->bytes, joined->used);
-    if (merge.left < 0 || merge.right < 0 || merge.result < 0)
+    if (merge.left >= 0 && merge.right >= 0 && merge.result >= 0)
+        return qrb__merges_add(t->ctx, &t->merges, &merge);
+    if (merge.left < 0)
+        unknown = 0;
+    else if (merge.right < 0)
+        unknown = 1;
+    return qrb__fail(t->ctx, QRB_E_FORMAT,
+                     "%s[%zu]: \"%.*s\" is not in the vocabulary", where,
+                     index, (int)(unknown == 2 || lengths[unknown] > 40
+                                      ? 40
+                                      : lengths[unknown]),
+                     unknown == 2 ? "their sum" : halves[unknown]);
+}
+
+static qrb_status read_merge(qrb_tokenizer *t, const json_t *value,
+                             size_t index, struct qrb__bytes *joined)
+{
+    const char *halves[2];
+    size_t lengths[2];
+
+    if (!split_merge(value, halves, lengths))
         return qrb__fail(t->ctx, QRB_E_FORMAT,
-                         "model.merges[%zu]: \"%.40s\" is not in the "
-                         "vocabulary",
-                         index,
-                         merge.left < 0    ? halves[0]
-                         : merge.right < 0 ? halves[1]
-                                           : "their sum");
-    return qrb__merges_add(t->ctx, &t->merges, &merge);
+                         "model.merges[%zu]: expected two strings in a list, "
+                         "or in one string with one space",
+                         index);
+    return qrb__tokenizer_add_merge(t, "model.merges", index, halves, lengths,
+                                    joined);
 }
 
 static qrb_status read_merges(qrb_tokenizer *t, const json_t *list)
