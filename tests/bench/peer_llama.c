@@ -8,8 +8,6 @@
  * the npm package @node-llama-cpp/linux-x64 brings.  The few functions that
  * are called are declared here.  Options are passed by value and begin with
  * what the library itself fills in, so a block that is larger than them does. */
-#include <dirent.h>
-#include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +15,7 @@
 #include <unistd.h>
 
 #include "gguf_random.h"
+#include "open_library.h"
 #include "rounds.h"
 
 /* Larger than either options struct; unknown inside. */
@@ -72,32 +71,6 @@ static void fail(const char *what)
     exit(EXIT_FAILURE);
 }
 
-/* libggml.so, libggml.v1.so: a name, then anything, the suffix somewhere. */
-static void *open_library(const char *directory, const char *name)
-{
-    DIR *entries = opendir(directory);
-    const struct dirent *entry;
-    void *library = NULL;
-    char path[4096];
-
-    while (entries != NULL && library == NULL &&
-           (entry = readdir(entries)) != NULL) {
-        if (strncmp(entry->d_name, name, strlen(name)) != 0 ||
-            entry->d_name[strlen(name)] != '.' ||
-            strstr(entry->d_name, ".so") == NULL)
-            continue;
-        snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
-        library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
-        if (library == NULL)
-            fail(dlerror());
-    }
-    if (entries != NULL)
-        closedir(entries);
-    if (library == NULL)
-        fail(name);
-    return library;
-}
-
 static void load(const char *directory, struct llama *llama)
 {
     void *symbol;
@@ -106,9 +79,7 @@ static void load(const char *directory, struct llama *llama)
     open_library(directory, "libggml");
     open_library(directory, "libllama");
 #define FIND(type, name, arguments)                                           \
-    symbol = dlsym(RTLD_DEFAULT, #name);                                      \
-    if (symbol == NULL)                                                       \
-        fail("there is no " #name);                                           \
+    symbol = find_symbol(#name);                                              \
     memcpy(&llama->name, &symbol, sizeof symbol);
     FUNCTIONS(FIND)
 #undef FIND
