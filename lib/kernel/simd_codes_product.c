@@ -124,11 +124,13 @@ static void sum_chunk(const int32_t *codes, uint32_t bits, size_t blocks,
 #endif
 }
 
-/* The same for one token, straight from the columns: bits and planes are
- * constants where this is called, and the sums stay in registers. */
+/* The same for one token: bits and planes are constants where this is called,
+ * and the sums stay in registers.  So do columns where four words are whole
+ * blocks; otherwise they were transposed before. */
 static inline __attribute__((always_inline)) void
-sum_token(const int32_t *columns, unsigned bits, size_t blocks, int planes,
-          const int8_t *x, int32_t *sums)
+sum_token(const uint8_t *rows, size_t apart, const int32_t *columns,
+          unsigned bits, size_t blocks, int planes, const int8_t *x,
+          int32_t *sums)
 {
     struct word_sum sum[QRB__CODE_PLANES];
 
@@ -136,15 +138,25 @@ sum_token(const int32_t *columns, unsigned bits, size_t blocks, int planes,
     for (int p = 0; p < planes; p++)
         sum[p] = (struct word_sum){ veci_set(0), veci_set(0) };
     for (size_t block = 0; block < blocks; block++) {
+        veci words[MOST_BITS];
+
+        if (bits % 4 == 0) {
+#pragma GCC unroll 2
+            for (unsigned i = 0; i < bits; i += 4)
+                load_columns(rows + 4 * i, apart, words + i);
+        } else {
+            read_columns(columns, bits, words);
+        }
 #pragma GCC unroll 8
         for (unsigned j = 0; j < BLOCK_WORDS; j++) {
-            const veci word = word_of(columns, bits, j);
+            const veci word = word_of(words, bits, j);
 
 #pragma GCC unroll 3
             for (int p = 0; p < planes; p++)
                 add_word(&sum[p], (int)j, word, x + p * QRB__CODE_BLOCK,
                          words_of_run(bits));
         }
+        rows += 4 * bits;
         columns += bits * LANES;
         x += planes * QRB__CODE_BLOCK;
     }
@@ -156,13 +168,15 @@ sum_token(const int32_t *columns, unsigned bits, size_t blocks, int planes,
 #define SUM_TOKEN(bits)                                                       \
     case bits:                                                                \
         if (planes == 1)                                                      \
-            sum_token(columns, bits, blocks, 1, x, sums);                     \
+            sum_token(rows, apart, columns, bits, blocks, 1, x, sums);        \
         else                                                                  \
-            sum_token(columns, bits, blocks, QRB__CODE_PLANES, x, sums);      \
+            sum_token(rows, apart, columns, bits, blocks, QRB__CODE_PLANES,   \
+                      x, sums);                                               \
         break
 
-static void sum_one(const int32_t *columns, uint32_t bits, size_t blocks,
-                    size_t planes, const int8_t *x, int32_t *sums)
+static void sum_one(const uint8_t *rows, size_t apart, const int32_t *columns,
+                    uint32_t bits, size_t blocks, size_t planes,
+                    const int8_t *x, int32_t *sums)
 {
     switch (bits) {
         SUM_TOKEN(2);
@@ -216,8 +230,9 @@ static void add_segment(const int32_t *sums, size_t tokens, size_t planes,
     }
 }
 
-/* All tokens over a panel that begins at column `first`. */
+/* All tokens over a panel that begins at column `first` of LANES rows. */
 static void multiply_panel(const struct qrb__code_product *shape,
+                           const uint8_t *rows, size_t apart,
                            struct panel *panel, size_t first, size_t cols,
                            size_t lane, float *y)
 {
@@ -237,7 +252,8 @@ static void multiply_panel(const struct qrb__code_product *shape,
             const size_t block = at / QRB__CODE_BLOCK;
 
             if (shape->tokens == 1)
-                sum_one(panel->columns + block * shape->bits * LANES,
+                sum_one(rows + block * 4 * shape->bits, apart,
+                        panel->columns + block * shape->bits * LANES,
                         shape->bits, divide_up(n, QRB__CODE_BLOCK),
                         shape->planes, x + block * x_apart, panel->sums);
             else
@@ -300,11 +316,13 @@ static void product(const struct qrb__code_product *shape, float *y)
             prefetch_rows(rows + QRB__CODE_ROWS * apart, apart, bytes);
         }
         for (size_t lane = 0; lane < QRB__CODE_ROWS; lane += LANES) {
-            transpose(rows + lane * apart, apart,
-                      divide_up(bytes, 16) * 4, panel.columns);
+            if (shape->tokens > 1 || shape->bits % 4 != 0)
+                transpose(rows + lane * apart, apart,
+                          divide_up(bytes, 16) * 4, panel.columns);
             if (shape->tokens > 1)
                 spread(panel.columns, shape->bits, blocks, panel.words);
-            multiply_panel(shape, &panel, first, cols, lane, y);
+            multiply_panel(shape, rows + lane * apart, apart, &panel, first,
+                           cols, lane, y);
         }
     }
 }

@@ -7,43 +7,53 @@
 #include "kernel/codes.h"
 #include "kernel/simd_codes.h"
 
-enum { BLOCK_WORDS = QRB__CODE_BLOCK / 4 };
+enum { BLOCK_WORDS = QRB__CODE_BLOCK / 4, MOST_BITS = 8 };
 
 static inline size_t divide_up(size_t a, size_t b)
 {
     return a / b + (a % b != 0);
 }
 
-/* `words` 32-bit words, a multiple of 4, of LANES rows. */
+/* Four 32-bit words of LANES rows, as four vectors. */
+static inline void load_columns(const uint8_t *rows, size_t apart,
+                                veci columns[4])
+{
+    vec r[4];
+
+#pragma GCC unroll 4
+    for (size_t a = 0; a < 4; a++)
+        r[a] = rows_load(rows + a * apart, apart);
+    vec_transpose_groups(r);
+#pragma GCC unroll 4
+    for (size_t a = 0; a < 4; a++)
+        columns[a] = vec_bits(r[a]);
+}
+
+/* `words` of them, a multiple of 4. */
 static void transpose(const uint8_t *rows, size_t apart, size_t words,
                       int32_t *columns)
 {
     for (size_t i = 0; i < words; i += 4) {
-        vec r[4];
+        veci four[4];
 
+        load_columns(rows + 4 * i, apart, four);
 #pragma GCC unroll 4
         for (size_t a = 0; a < 4; a++)
-            r[a] = rows_load(rows + a * apart + 4 * i, apart);
-        vec_transpose_groups(r);
-#pragma GCC unroll 4
-        for (size_t a = 0; a < 4; a++)
-            bytes_store(columns + (i + a) * LANES, vec_bits(r[a]));
+            bytes_store(columns + (i + a) * LANES, four[a]);
     }
 }
 
 /* Bits [at, at + 32) or fewer of the words of a block; at is a constant. */
-static inline veci field_at(const int32_t *columns, unsigned bits, unsigned at)
+static inline veci field_at(const veci *columns, unsigned bits, unsigned at)
 {
     const unsigned word = at / 32;
     const unsigned shift = at % 32;
-    veci field = bytes_load(columns + word * LANES);
+    veci field = columns[word];
 
     if (shift != 0)
         field = veci_right(field, shift);
     if (shift + bits > 32)
-        field = veci_or(field,
-                        veci_left(bytes_load(columns + (word + 1) * LANES),
-                                  32 - shift));
+        field = veci_or(field, veci_left(columns[word + 1], 32 - shift));
     return field;
 }
 
@@ -59,7 +69,7 @@ static inline veci to_bytes(veci fields, unsigned bits)
 
 /* Word j of a block: bits is a constant where this is called. */
 static inline __attribute__((always_inline)) veci
-word_of(const int32_t *columns, unsigned bits, unsigned j)
+word_of(const veci *columns, unsigned bits, unsigned j)
 {
     const veci mask = veci_set(0x01010101u * ((1u << bits) - 1));
     veci word;
@@ -87,11 +97,22 @@ word_of(const int32_t *columns, unsigned bits, unsigned j)
 }
 
 static inline __attribute__((always_inline)) void
-spread_block(const int32_t *columns, unsigned bits, int32_t *words)
+read_columns(const int32_t *columns, unsigned bits, veci out[MOST_BITS])
 {
 #pragma GCC unroll 8
+    for (unsigned i = 0; i < bits; i++)
+        out[i] = bytes_load(columns + i * LANES);
+}
+
+static inline __attribute__((always_inline)) void
+spread_block(const int32_t *columns, unsigned bits, int32_t *words)
+{
+    veci block[MOST_BITS];
+
+    read_columns(columns, bits, block);
+#pragma GCC unroll 8
     for (unsigned j = 0; j < BLOCK_WORDS; j++)
-        bytes_store(words + j * LANES, word_of(columns, bits, j));
+        bytes_store(words + j * LANES, word_of(block, bits, j));
 }
 
 #define SPREAD(bits)                                                          \

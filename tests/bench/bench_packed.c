@@ -103,7 +103,7 @@ static size_t bytes_of(const qrb_packed *packed)
     const struct qrb__tiles *tiles = packed->tiles;
     const size_t scales =
         tiles->whole ? SIDE * tiles->groups : packed->units;
-    size_t bytes = SIDE * tiles->row_bytes;
+    size_t bytes = SIDE * packed->row_bytes;
 
     bytes += scales * (tiles->scales != NULL        ? sizeof(float)
                        : tiles->half_scales != NULL ? sizeof(uint16_t)
