@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.." || exit 1
 
 # The order is that of what breaks most often.
 all='unit warnings openblas plain sanitizers valgrind coverage install abi
-    site fuzz model'
+    site fuzz llama_cpp model'
 case ${1-} in
 '') stages=$all ;;
 quick) stages=unit ;;
