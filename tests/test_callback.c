@@ -52,6 +52,7 @@ static size_t tries;
 /* Getters, what hosts do in a pass, what knows no context, and destructors,
  * which have nothing to refuse with. */
 static const char *const allowed[] = {
+    "qrb_activation_fake",
     "qrb_anchor_gradient_ratio",
     "qrb_context_blas",
     "qrb_context_callback_code",

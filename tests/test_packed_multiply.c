@@ -221,7 +221,7 @@ START_TEST(every_grid_and_kind_multiplies)
 {
     qrb_context *ctx = make_threads(1);
 
-    for (uint32_t grid = QRB_GRID_A_PAPER; grid <= QRB_GRID_S_SMOOTH; grid++)
+    for (uint32_t grid = QRB_GRID_A_PAPER; grid <= QRB_GRID_S_ACT; grid++)
         for (size_t tokens = 1; tokens <= 2; tokens++) {
             struct subject s = subject_of(QRB_QUANTIZER_RTN, 4, 64, 20, 192,
                                           tokens);

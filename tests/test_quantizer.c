@@ -50,7 +50,7 @@ START_TEST(each_grid_decodes_with_its_own_zero_point)
     static float values[ELEMENTS];
     qrb_context *ctx = context_of(2);
 
-    for (uint32_t grid = 1; grid <= QRB_GRID_S_SMOOTH; grid++) {
+    for (uint32_t grid = 1; grid <= QRB_GRID_S_ACT; grid++) {
         qrb_quantizer_options options = QRB_QUANTIZER_OPTIONS_INIT;
         qrb_quantizer *quantizer;
         qrb_tensor *tensor = matrix(ctx, QRB_F32, ROWS, COLS, w);
@@ -68,7 +68,8 @@ START_TEST(each_grid_decodes_with_its_own_zero_point)
         scales = qrb_packed_scales(packed);
         zeros = qrb_packed_zero_points(packed);
         ck_assert_int_eq(zeros == NULL, grid == QRB_GRID_S_ABS ||
-                                            grid == QRB_GRID_S_SMOOTH);
+                                            grid == QRB_GRID_S_SMOOTH ||
+                                            grid == QRB_GRID_S_ACT);
         for (size_t i = 0; i < ELEMENTS; i++) {
             const double z = zeros != NULL ? zeros[i / 64] : 0;
 
@@ -336,8 +337,8 @@ START_TEST(options_without_meaning_are_refused)
     o.bits = 9;
     assert_refused(ctx, &o, "rtn has 9 bits");
     o = defaults;
-    o.grid = 12;
-    assert_refused(ctx, &o, "grid 12");
+    o.grid = 13;
+    assert_refused(ctx, &o, "grid 13");
     o = defaults;
     o.kind = 6;
     assert_refused(ctx, &o, "kind 6");

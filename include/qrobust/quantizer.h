@@ -60,7 +60,10 @@ enum qrb_grid_mode {
     /** h = max(|lo|, |hi|) / M clamped to [1e-5, 1e4], z = M. */
     QRB_GRID_S_OMNI = 10,
     /** As S_ABS without the clamp of the codes. */
-    QRB_GRID_S_SMOOTH = 11
+    QRB_GRID_S_SMOOTH = 11,
+    /** As S_ABS without the floor of h, which is 1 where all is 0: the
+     * symmetric activations of SpinQuant and QuaRot. */
+    QRB_GRID_S_ACT = 12
 };
 
 /** What shares one scale. */
@@ -406,6 +409,50 @@ QRB_API qrb_status qrb_packed_int8_multiply(const qrb_packed *weights,
                                             double threshold,
                                             const qrb_tensor *bias,
                                             qrb_tensor *y);
+
+/* Of activations.  Start from QRB_ACTIVATION_OPTIONS_INIT. */
+typedef struct qrb_activation_options {
+    size_t struct_size;
+    size_t group_size;    /* features of a token per scale, the last group may
+                             be shorter, as a head's of keys and values; 0: the
+                             whole token (default) */
+    double clip_ratio;    /* of both ends of the range, in (0, 1]; default 1 */
+    uint32_t bits;        /* 2..8; default 8 */
+    uint32_t grid;        /* enum qrb_grid_mode; default A_GPTQ */
+    uint32_t granularity; /* enum qrb_granularity; QRB_PER_TENSOR: one scale
+                             for all tokens; default per group */
+    uint32_t reserved;    /* 0 */
+} qrb_activation_options;
+
+/** Activations of 8 bits with a zero point, per token. */
+#define QRB_ACTIVATION_OPTIONS_INIT \
+    { sizeof(qrb_activation_options), 0, 1.0, 8, QRB_GRID_A_GPTQ, \
+      QRB_PER_GROUP, 0 }
+
+/**
+ * Fake-quantize activations, with scales that they choose themselves: dynamic
+ * quantization of a layer's inputs, or of keys and values.
+ *
+ * The range [lo, hi] of a token, a group of its features or of all becomes
+ * [c lo, c hi] with the clip ratio c, and the grid's mode makes scale and zero
+ * point of that (SpinQuant, arXiv:2405.16406, and QuaRot, arXiv:2404.00456:
+ * A_GPTQ, A_GRP with groups, S_ACT; OmniQuant: A_OMNI; SmoothQuant: S_SMOOTH).
+ * F64 in double, all other types in float32.  The derivative that training
+ * takes through it is 1 everywhere.
+ *
+ * May be called inside of callbacks, as by a host's forward pass.
+ *
+ * @param options NULL: the defaults
+ * @param x       [tokens, features] F32, F64, F16 or BF16, any strides, every
+ *                element finite; on failure untouched
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, or an option outside its range: the
+ *         message names it); QRB_E_SHAPE (not a matrix, empty, or tokens
+ *         shorter than group_size); QRB_E_NOT_FINITE (the message says which
+ *         element); QRB_E_UNSUPPORTED (type); QRB_E_NO_MEMORY
+ */
+QRB_API qrb_status qrb_activation_fake(qrb_context *ctx,
+                                       const qrb_activation_options *options,
+                                       qrb_tensor *x);
 
 /**
  * NF4 codes as bitsandbytes stores them: two in a byte, the earlier one in the

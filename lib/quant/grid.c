@@ -3,7 +3,13 @@
 
 bool qrb__grid_mode_is_known(uint32_t mode)
 {
-    return mode >= QRB_GRID_A_PAPER && mode <= QRB_GRID_S_SMOOTH;
+    return mode >= QRB_GRID_A_PAPER && mode <= QRB_GRID_S_ACT;
+}
+
+bool qrb__grid_is_signed(uint32_t mode)
+{
+    return mode == QRB_GRID_S_ABS || mode == QRB_GRID_S_SMOOTH ||
+           mode == QRB_GRID_S_ACT;
 }
 
 uint32_t qrb__grid_zero_point_bits(const struct qrb__grid *grid)
@@ -13,6 +19,7 @@ uint32_t qrb__grid_zero_point_bits(const struct qrb__grid *grid)
     case QRB_GRID_S_GPTQ:
     case QRB_GRID_S_OMNI:
     case QRB_GRID_S_SMOOTH:
+    case QRB_GRID_S_ACT:
         return 0;
     case QRB_GRID_A_GPTQ:
     case QRB_GRID_A_AWQ:

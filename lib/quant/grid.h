@@ -37,6 +37,8 @@ struct qrb__grid_scale {
     double zero_point; /* z; an integer but in A_SPQR, 0 where there is none */
 };
 
+/* Codes of the mode are signed: there is no zero point. */
+bool qrb__grid_is_signed(uint32_t mode);
 bool qrb__grid_mode_is_known(uint32_t mode);
 /* Bits that a zero point needs: 0 where the mode has none or a fixed one, N
  * where it is a code, 16 where it is a real or may lie outside the codes. */

@@ -134,6 +134,11 @@ struct qrb__grid_scale REAL(qrb__grid_of_range)(const struct qrb__grid *grid,
     case QRB_GRID_S_SMOOTH:
         h = larger(amax, least) / m;
         break;
+    case QRB_GRID_S_ACT:
+        h = amax / m;
+        if (!(h > 0))
+            h = 1; /* zeros, or next to nothing */
+        break;
     case QRB_GRID_S_OMNI:
         h = clamp(amax / m, least, most);
         z = m;
@@ -174,6 +179,7 @@ static struct coder coder_of(const struct qrb__grid *grid,
 
     switch (grid->mode) {
     case QRB_GRID_S_ABS:
+    case QRB_GRID_S_ACT:
         coder.lowest = -half;
         coder.highest = half - 1;
         break;

@@ -44,9 +44,8 @@ void qrb__grid_layout(qrb_packed *packed, const qrb_quantizer_options *options,
                                        options->compat != 0,
                                        options->mse_clip != 0 };
     packed->bits = options->bits;
-    packed->code_zero = mode == QRB_GRID_S_ABS || mode == QRB_GRID_S_SMOOTH
-                            ? 1 << (options->bits - 1)
-                            : 0;
+    packed->code_zero =
+        qrb__grid_is_signed(mode) ? 1 << (options->bits - 1) : 0;
     packed->precision = options->compat && dtype != QRB_F64 ? QRB_F32 : QRB_F64;
     packed->zeros = qrb__grid_zero_point_bits(&packed->grid) != 0 ||
                     mode == QRB_GRID_S_GPTQ || mode == QRB_GRID_S_OMNI;
