@@ -568,6 +568,7 @@ struct seed *seeds_make(size_t *count_out)
         add_checkpoint(seeds, &count, i);
     for (size_t i = 0; i < sizeof containers / sizeof *containers; i++)
         add_container(seeds, &count, i);
+    seeds_add_gguf(seeds, &count);
     *count_out = count;
     return seeds;
 }

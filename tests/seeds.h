@@ -20,6 +20,8 @@ struct seed {
 
 /* All of them, made anew; *count_out of them.  Release with seeds_free(). */
 struct seed *seeds_make(size_t *count_out);
+/* Those of GGUF files and of layers of codes. */
+void seeds_add_gguf(struct seed *seeds, size_t *count);
 void seeds_free(struct seed *seeds, size_t count);
 
 #endif

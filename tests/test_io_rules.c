@@ -10,8 +10,10 @@
 #include <sys/stat.h>
 
 #include "io/bytes.h"
+#include "io/coded.h"
 #include "io/config.h"
 #include "io/container.h"
+#include "io/gguf.h"
 #include "io/json.h"
 #include "io/llama2c.h"
 #include "io/name.h"
@@ -76,6 +78,33 @@ static qrb_status open_config(const qrb_source *options)
     return status;
 }
 
+static qrb_status open_gguf(const qrb_source *options)
+{
+    struct qrb__source *source;
+    struct qrb__gguf *file;
+    qrb_status status;
+
+    ASSERT_OK(ctx, qrb__source_open(ctx, options, &source));
+    status = qrb__gguf_open(ctx, source, &file);
+    qrb__gguf_close(file);
+    return status;
+}
+
+static qrb_status open_layer(const qrb_source *options, const char *name)
+{
+    qrb_safetensors *file;
+    struct qrb__coded coded;
+    qrb_status status;
+
+    ASSERT_OK(ctx, qrb_safetensors_open(ctx, options, &file));
+    status = qrb__coded_read(
+        file, "a",
+        strcmp(name, "awq") == 0 ? QRB__CODED_AWQ : QRB__CODED_GPTQ, 4, &coded);
+    qrb__coded_free(ctx, &coded);
+    qrb_safetensors_close(file);
+    return status;
+}
+
 /* Open a seed with its reader, from memory of its very size. */
 static qrb_status open_seed(const struct seed *seed)
 {
@@ -94,6 +123,10 @@ static qrb_status open_seed(const struct seed *seed)
         status = open_index(seed);
     } else if (strcmp(seed->target, "config") == 0) {
         status = open_config(&source);
+    } else if (strcmp(seed->target, "gguf") == 0) {
+        status = open_gguf(&source);
+    } else if (strcmp(seed->target, "coded") == 0) {
+        status = open_layer(&source, seed->name);
     } else if (strcmp(seed->target, "llama2c") == 0) {
         status = qrb__llama2c_open(ctx, &source, &checkpoint);
         qrb__llama2c_close(&checkpoint);
@@ -394,6 +427,12 @@ START_TEST(rule_13_the_size_is_checked_before_the_text)
 END_TEST
 
 /* Neither is the rule for nested arrays of GGUF, which has no reader yet. */
+START_TEST(rule_14_arrays_of_arrays_are_refused)
+{
+    check_rule(14, 1);
+}
+END_TEST
+
 START_TEST(rule_14_a_million_brackets_do_not_recurse)
 {
     enum { DEPTH = 1000000 };
@@ -626,6 +665,7 @@ int main(int argc, char **argv)
     tcase_add_test(rules, rule_12_utf8_is_checked_at_every_edge);
     tcase_add_test(rules, rule_13_json_is_bounded_and_sizes_are_integers);
     tcase_add_test(rules, rule_13_the_size_is_checked_before_the_text);
+    tcase_add_test(rules, rule_14_arrays_of_arrays_are_refused);
     tcase_add_test(rules, rule_14_a_million_brackets_do_not_recurse);
     tcase_add_test(rules,
                    rule_15_shards_are_plain_names_and_agree_with_the_index);
