@@ -371,6 +371,58 @@ START_TEST(values_have_the_bits_of_the_twin)
 }
 END_TEST
 
+/* Sums of products in float: n additions round by at most n eps / 2. */
+START_TEST(lookups_are_the_twin_s)
+{
+    static const size_t widths[] = { 1, 9, 64, 127, 128, 192, 320, 333 };
+    const struct qrb__random random = qrb__random_at(8, 9, 10);
+    float tables[9 * 16];
+    double scales[9 * 5];
+    float x[384];
+
+    if (!select_set(_i))
+        return;
+    for (size_t i = 0; i < 9 * 16; i++)
+        tables[i] = (float)qrb__random_normal(&random, i);
+    for (size_t i = 0; i < 9 * 5; i++)
+        scales[i] = (double)(float)qrb__random_uniform(&random, 500 + i);
+    for (uint32_t bits = 3; bits <= 4; bits++)
+        for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
+            for (size_t rows = 1; rows <= 9; rows++)
+                for (int variant = 0; variant < 3; variant++) {
+                    const size_t cols = widths[w];
+                    const size_t row_bytes = (cols * bits + 31) / 32 * 4;
+                    struct guarded codes = guarded_create(rows * row_bytes);
+                    const struct qrb__code_lookup shape = {
+                        guarded_memory(&codes), row_bytes, rows, cols, bits,
+                        tables, variant == 0 ? 0 : (size_t)1 << bits,
+                        variant == 2 ? scales : NULL, 64, x
+                    };
+                    float expected[9];
+                    float y[9];
+
+                    if (variant == 2 && cols % 64 != 0) {
+                        guarded_destroy(&codes);
+                        continue;
+                    }
+                    for (size_t i = 0; i < rows * row_bytes; i++)
+                        ((uint8_t *)guarded_memory(&codes))[i] =
+                            (uint8_t)(i * 89 + rows);
+                    memset(x, 0, sizeof x);
+                    for (size_t c = 0; c < cols; c++)
+                        x[qrb__lookup_at(c)] =
+                            (float)qrb__random_normal(&random, 2000 + c);
+                    ref.codes.lookup(&shape, expected);
+                    fast.codes.lookup(&shape, y);
+                    for (size_t row = 0; row < rows; row++)
+                        ck_assert_double_le(
+                            fabs((double)y[row] - (double)expected[row]),
+                            4 * (double)cols * FLT_EPSILON);
+                    guarded_destroy(&codes);
+                }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("codes");
@@ -382,6 +434,7 @@ int main(void)
     tcase_add_loop_test(codes, products_do_not_overflow, 0, SETS);
     tcase_add_loop_test(codes, bytes_of_activations_are_the_twin_s, 0, SETS);
     tcase_add_loop_test(codes, values_have_the_bits_of_the_twin, 0, SETS);
+    tcase_add_loop_test(codes, lookups_are_the_twin_s, 0, SETS);
     tcase_add_test(codes, digits_give_activations_back);
     suite_add_tcase(suite, codes);
     return run_suite(suite);

@@ -63,6 +63,30 @@ struct qrb__code_row {
     double zero;
 };
 
+/* y [rows] = rows of values by table times one token.  Columns come in blocks
+ * of 128: x [blocks, 8, 16] holds column 128 b + 8 l + k at [b, k, l], and
+ * zeros behind the last. */
+struct qrb__code_lookup {
+    const uint8_t *codes; /* [rows, row_bytes] */
+    size_t row_bytes;
+    size_t rows;
+    size_t cols;
+    uint32_t bits;        /* 3 or 4 */
+    const float *tables;  /* [rows, 2^bits], or with tables_apart 0 [2^bits] */
+    size_t tables_apart;
+    const double *scales; /* [rows, cols / unit] of values; NULL: 1 */
+    size_t unit;          /* a multiple of 64 that divides cols */
+    const float *x;
+};
+
+enum { QRB__LOOKUP_BLOCK = 128, QRB__LOOKUP_UNIT = 64 };
+
+/* Where column `col` of x lies. */
+static inline size_t qrb__lookup_at(size_t col)
+{
+    return col / 128 * 128 + col % 8 * 16 + col % 128 / 8;
+}
+
 struct qrb__code_kernels {
     const char *name; /* "ref", "avx2", "avx512", "vnni" */
     /* y [tokens, CODE_ROWS] += x W^T; lanes behind the rows take anything. */
@@ -83,6 +107,7 @@ struct qrb__code_kernels {
     /* out = table[code] * scale, in float, or without scales table[code]. */
     void (*decode_table)(const struct qrb__code_row *row, const float *table,
                          float *out);
+    void (*lookup)(const struct qrb__code_lookup *shape, float *y);
 };
 
 /* Column of byte m, 0..3, in word j, 0..7, of a permuted block. */

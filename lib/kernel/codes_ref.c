@@ -67,6 +67,27 @@ static void product(const struct qrb__code_product *shape, float *y)
             }
 }
 
+static void lookup(const struct qrb__code_lookup *shape, float *y)
+{
+    for (size_t row = 0; row < shape->rows; row++) {
+        const uint8_t *codes = shape->codes + row * shape->row_bytes;
+        const float *table = shape->tables + row * shape->tables_apart;
+        double sum = 0;
+
+        for (size_t c = 0; c < shape->cols; c++) {
+            const double product =
+                (double)table[qrb__code_at(codes, shape->bits, c)] *
+                (double)shape->x[qrb__lookup_at(c)];
+
+            sum += shape->scales == NULL
+                       ? product
+                       : product * shape->scales[(row * shape->cols + c) /
+                                                 shape->unit];
+        }
+        y[row] = (float)sum;
+    }
+}
+
 void qrb__codes_ref(struct qrb__code_kernels *kernels)
 {
     kernels->name = "ref";
@@ -75,4 +96,5 @@ void qrb__codes_ref(struct qrb__code_kernels *kernels)
     kernels->round = round_to_bytes;
     kernels->decode_grid = decode_grid_plainly;
     kernels->decode_table = decode_table_plainly;
+    kernels->lookup = lookup;
 }

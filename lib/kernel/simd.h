@@ -17,6 +17,7 @@
 
 /* The families of this set. */
 void SIMD(qrb__code_decode)(struct qrb__code_kernels *kernels);
+void SIMD(qrb__code_lookup)(struct qrb__code_kernels *kernels);
 void SIMD(qrb__code_product)(struct qrb__code_kernels *kernels);
 void SIMD(qrb__code_split)(struct qrb__code_kernels *kernels);
 void SIMD(qrb__convert)(struct qrb__kernels *kernels);

@@ -4,11 +4,11 @@
  * bytes that hold its code, shifts them and masks them.  Units of up to four
  * bits look their values up in a register, which holds what the twin computes
  * for each code; others compute them in double. */
-#include "kernel/simd_codes.h"
+#include "kernel/simd_codes_table.h"
 
 #include "kernel/codes_decode.h"
 
-enum { TABLE = 16, MOST_TABLE_BITS = 4, WINDOW = 16 };
+enum { WINDOW = 16 };
 
 #define TAKE(bits, lane)                                                      \
     (lane) * (bits) / 8, (lane) * (bits) / 8 + 1, 0x80, 0x80
@@ -45,14 +45,6 @@ struct reader {
     veci mask;
 };
 
-/* 2^bits floats. */
-struct table {
-    vec low;
-#if LANES == 8
-    vec high;
-#endif
-};
-
 #if LANES == 16
 static inline veci spread_bytes(__m128i bytes, const struct reader *reader)
 {
@@ -60,16 +52,6 @@ static inline veci spread_bytes(__m128i bytes, const struct reader *reader)
         _mm512_shuffle_epi8(_mm512_broadcast_i32x4(bytes), reader->take);
 
     return veci_and(_mm512_srlv_epi32(words, reader->shift), reader->mask);
-}
-
-static inline struct table table_load(const float *values)
-{
-    return (struct table){ vec_load(values) };
-}
-
-static inline vec table_at(const struct table *table, veci codes)
-{
-    return _mm512_permutexvar_ps(codes, table->low);
 }
 
 static inline vecd vecd_set(double x)
@@ -110,20 +92,6 @@ static inline veci spread_bytes(__m128i bytes, const struct reader *reader)
         _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), reader->take);
 
     return veci_and(_mm256_srlv_epi32(words, reader->shift), reader->mask);
-}
-
-static inline struct table table_load(const float *values)
-{
-    return (struct table){ vec_load(values), vec_load(values + LANES) };
-}
-
-static inline vec table_at(const struct table *table, veci codes)
-{
-    const vec high = _mm256_castsi256_ps(veci_left(codes, 28));
-
-    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table->low, codes),
-                            _mm256_permutevar8x32_ps(table->high, codes),
-                            high);
 }
 
 static inline vecd vecd_set(double x)

@@ -11,6 +11,7 @@ void SIMD(qrb__kernels)(struct qrb__kernels *kernels)
     TWIN(qrb__vector)(&kernels->f32);
     kernels->codes.name = kernels->name;
     SIMD(qrb__code_decode)(&kernels->codes);
+    SIMD(qrb__code_lookup)(&kernels->codes);
     SIMD(qrb__code_product)(&kernels->codes);
     SIMD(qrb__code_split)(&kernels->codes);
     SIMD(qrb__convert)(kernels);
