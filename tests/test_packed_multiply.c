@@ -9,6 +9,7 @@
 
 #include "core/random.h"
 #include "harness.h"
+#include "quant/packed.h"
 
 /* One product: a quantizer's name or options, and extents. */
 struct subject {
@@ -18,6 +19,7 @@ struct subject {
     size_t tokens;
     uint32_t act_bits;
     bool bias;
+    unsigned extras;
 };
 
 static qrb_context *make_threads(int32_t threads)
@@ -88,6 +90,64 @@ static qrb_packed *quantize(qrb_context *ctx, const struct subject *s)
     return packed;
 }
 
+/* What methods may put beside the codes. */
+enum extras { INPUT_SCALE = 1, SPARSE = 2, TABLE = 4 };
+
+static void add_extras(qrb_context *ctx, unsigned extras, qrb_packed *packed)
+{
+    const size_t rows = packed->rows;
+    const size_t cols = packed->cols;
+    const size_t entries = rows << packed->bits;
+    struct qrb__sparse *sparse = &packed->sparse;
+    size_t n = 0;
+
+    if (extras & INPUT_SCALE) {
+        packed->input_scale = qrb__alloc_array(ctx, cols, sizeof(double));
+        for (size_t i = 0; i < cols; i++)
+            packed->input_scale[i] = 0.25 + (double)(i % 7);
+    }
+    if (extras & SPARSE) {
+        sparse->row_start = qrb__alloc_array(ctx, rows + 1, sizeof(size_t));
+        sparse->columns = qrb__alloc_array(ctx, rows * 2, sizeof(uint32_t));
+        sparse->values = qrb__alloc_array(ctx, rows * 2, sizeof(float));
+        for (size_t row = 0; row < rows; row++) {
+            for (size_t i = 0; i < row % 3 && i < cols; i++, n++) {
+                sparse->columns[n] =
+                    (uint32_t)(i == 0 ? row % (cols - row % 3 / 2) : cols - 1);
+                sparse->values[n] = 3.5f - (float)(n % 7);
+            }
+            sparse->row_start[row + 1] = n;
+        }
+    }
+    if (extras & TABLE) {
+        packed->table = qrb__alloc_array(ctx, entries, sizeof(float));
+        fill(packed->table, entries, 9);
+    }
+}
+
+/* The values of a table with what is beside it, for its kind decides whether
+ * the decoder reads it. */
+static void read_table(const qrb_packed *packed, float *w)
+{
+    const struct qrb__sparse *sparse = &packed->sparse;
+    const size_t cols = packed->cols;
+
+    for (size_t row = 0; row < packed->rows; row++) {
+        for (size_t c = 0; c < cols; c++)
+            w[row * cols + c] =
+                packed->table[(row << packed->bits) +
+                              qrb__code_at(packed->codes +
+                                               row * packed->row_bytes,
+                                           packed->bits, c)];
+        for (size_t i = sparse->row_start == NULL ? 0 : sparse->row_start[row];
+             sparse->row_start != NULL && i < sparse->row_start[row + 1]; i++)
+            w[row * cols + sparse->columns[i]] += sparse->values[i];
+        for (size_t c = 0; packed->input_scale != NULL && c < cols; c++)
+            w[row * cols + c] =
+                (float)((double)w[row * cols + c] / packed->input_scale[c]);
+    }
+}
+
 /* y of a subject in `out` [tokens, rows]; returns the weights in `w`
  * [rows, cols] where that is not NULL. */
 static void multiply(qrb_context *ctx, const struct subject *s, float *out,
@@ -99,6 +159,7 @@ static void multiply(qrb_context *ctx, const struct subject *s, float *out,
     qrb_tensor *bias = s->bias ? make_vector(ctx, s->rows, 3) : NULL;
     qrb_tensor *y = make_matrix(ctx, s->tokens, s->rows, 4);
 
+    add_extras(ctx, s->extras, packed);
     options.act_bits = s->act_bits;
     ASSERT_OK(ctx, qrb_packed_multiply(packed, x, bias, &options, y));
     memcpy(out, qrb_tensor_memory(y), s->tokens * s->rows * sizeof *out);
@@ -107,6 +168,8 @@ static void multiply(qrb_context *ctx, const struct subject *s, float *out,
 
         ASSERT_OK(ctx, qrb_packed_dequantize(packed, weights));
         memcpy(w, qrb_tensor_memory(weights), s->rows * s->cols * sizeof *w);
+        if (s->extras & TABLE)
+            read_table(packed, w);
         qrb_tensor_destroy(weights);
     }
     qrb_packed_destroy(packed);
@@ -115,15 +178,23 @@ static void multiply(qrb_context *ctx, const struct subject *s, float *out,
     qrb_tensor_destroy(y);
 }
 
-/* What a token's inputs become. */
-static void round_inputs(uint32_t act_bits, size_t n, float *x)
+/* What a token's inputs become, in the coordinates of the codes and back. */
+static void round_inputs(const struct subject *s, float *x)
 {
+    const uint32_t act_bits = s->act_bits;
+    const bool scaled = (s->extras & INPUT_SCALE) != 0;
+    const size_t n = s->cols;
     float largest = 1e-5f;
+
+    for (size_t i = 0; act_bits != 0 && scaled && i < n; i++)
+        x[i] = (float)((double)x[i] / (0.25 + (double)(i % 7)));
 
     for (size_t i = 0; act_bits != 0 && i < n; i++)
         largest = fmaxf(largest, fabsf(x[i]));
     for (size_t i = 0; act_bits != 0 && i < n; i++)
         x[i] = rintf(x[i] / (largest / 127)) * (largest / 127);
+    for (size_t i = 0; act_bits != 0 && scaled && i < n; i++)
+        x[i] = (float)((double)x[i] * (0.25 + (double)(i % 7)));
 }
 
 /* |y - X W^T - b| / |X W^T + b|, in float64. */
@@ -139,7 +210,7 @@ static double relative_error(const struct subject *s, const float *y,
     fill(x, s->tokens * s->cols, 2);
     fill(bias, s->rows, 3);
     for (size_t t = 0; t < s->tokens; t++) {
-        round_inputs(s->act_bits, s->cols, x + t * s->cols);
+        round_inputs(s, x + t * s->cols);
         for (size_t row = 0; row < s->rows; row++) {
             double sum = s->bias ? (double)bias[row] : 0;
 
@@ -166,9 +237,10 @@ static void check(qrb_context *ctx, const struct subject *s)
     error = relative_error(s, y, w);
     /* Roundings of float32 in sums of up to 16 times their result. */
     if (!(error <= 3e-6))
-        ck_abort_msg("kind %u, %u bits, grid %u, groups of %zu, [%zu, %zu], "
+        ck_abort_msg("extras %u, kind %u, %u bits, grid %u, groups of %zu, [%zu, %zu], "
                      "%zu tokens, act_bits %u: error %.3g",
-                     s->options.kind, s->options.bits, s->options.grid,
+                     s->extras, s->options.kind, s->options.bits,
+                     s->options.grid,
                      s->options.group_size, s->rows, s->cols, s->tokens,
                      s->act_bits, error);
     free(y);
@@ -247,6 +319,30 @@ START_TEST(every_grid_and_kind_multiplies)
         across.options.double_quant = 1;
         check(ctx, &across);
     }
+    qrb_context_destroy(ctx);
+}
+END_TEST
+
+/* Input scales, sparse weights and tables, with every way to multiply. */
+START_TEST(what_is_beside_the_codes_takes_part)
+{
+    static const size_t counts[] = { 1, 3, 4, 60 };
+    qrb_context *ctx = make_threads(1);
+
+    for (unsigned extras = 1; extras <= 7; extras++)
+        for (uint32_t bits = 2; bits <= 5; bits++)
+            for (size_t i = 0; i < 4; i++)
+                for (uint32_t act_bits = 0; act_bits <= 8; act_bits += 8) {
+                    struct subject s = subject_of(QRB_QUANTIZER_RTN, bits, 32,
+                                                  70, 150, counts[i]);
+
+                    s.act_bits = act_bits;
+                    s.extras = extras;
+                    check(ctx, &s);
+                    s.options.group_size = 48;
+                    s.bias = true;
+                    check(ctx, &s);
+                }
     qrb_context_destroy(ctx);
 }
 END_TEST
@@ -530,6 +626,7 @@ int main(void)
     tcase_add_loop_test(products,
                         products_are_those_of_the_dequantized_weights, 2, 9);
     tcase_add_test(products, every_grid_and_kind_multiplies);
+    tcase_add_test(products, what_is_beside_the_codes_takes_part);
     tcase_add_test(products, prompts_are_cut_into_passes);
     tcase_add_test(products, bits_do_not_depend_on_the_number_of_threads);
     tcase_add_test(products, small_integers_multiply_exactly);

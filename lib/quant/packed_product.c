@@ -24,7 +24,8 @@ enum {
     TOKENS = 32,       /* of a task */
     ROWS = 64,         /* of a task */
     DECODED_ROWS = 32, /* of a task that decodes */
-    PROMPT = 48        /* tokens that repay decoding, without fast integers */
+    PROMPT = 48,       /* tokens that repay decoding, without fast integers */
+    LOOKUPS = 3        /* tokens that are looked up one by one */
 };
 
 struct multiply {
@@ -44,6 +45,8 @@ struct multiply {
     float *steps;   /* [tokens / TOKENS, segments, TOKENS] */
     float *sums;
     float *decoded; /* [workers, DECODED_ROWS, cols] */
+    float *lookups; /* [tokens, cols to a multiple of LOOKUP_BLOCK]; NULL:
+                       values are not looked up */
 };
 
 static size_t divide_up(size_t a, size_t b)
@@ -81,6 +84,27 @@ static float step_of(const float *x, size_t n)
     return largest / 127;
 }
 
+/* x as the codes see it, or back. */
+static void scale_inputs(const qrb_packed *packed, bool back, float *x)
+{
+    const double *scale = packed->input_scale;
+
+    for (size_t i = 0; scale != NULL && i < packed->cols; i++)
+        x[i] = (float)(back ? (double)x[i] * scale[i]
+                            : (double)x[i] / scale[i]);
+    saturate(x, packed->cols);
+}
+
+static size_t lookup_cols(const qrb_packed *packed)
+{
+    return divide_up(packed->cols, QRB__LOOKUP_BLOCK) * QRB__LOOKUP_BLOCK;
+}
+
+static bool has_sparse(const struct multiply *job)
+{
+    return job->packed->sparse.row_start != NULL && !job->tiles->mixed;
+}
+
 /* Inputs of one token as floats, and as bytes. */
 static void load_token(size_t t, size_t worker, void *arg)
 {
@@ -92,6 +116,7 @@ static void load_token(size_t t, size_t worker, void *arg)
     const size_t before = t / TOKENS * TOKENS;
     float *x = job->inputs + t * cols;
     int8_t *bytes = job->bytes;
+    float step = 0;
     float *steps;
     float *sums;
 
@@ -99,13 +124,19 @@ static void load_token(size_t t, size_t worker, void *arg)
     qrb__run_load(job->packed->ctx, job->x, (job->first + t) * cols, cols,
                   QRB_F32, x);
     saturate(x, cols);
-    if (job->planes == 0) {
-        const float step = job->act_bits == 0 ? 0 : step_of(x, cols);
-
-        for (size_t i = 0; i < cols && job->act_bits != 0; i++)
+    if (job->act_bits != 0 || !job->tiles->mixed)
+        scale_inputs(job->packed, false, x);
+    if (job->act_bits != 0)
+        step = step_of(x, cols);
+    if (job->act_bits != 0 && (job->planes == 0 || has_sparse(job)))
+        for (size_t i = 0; i < cols; i++)
             x[i] = rintf(x[i] / step) * step;
+    if (job->act_bits != 0 && job->tiles->mixed)
+        scale_inputs(job->packed, true, x);
+    for (size_t i = 0; job->lookups != NULL && i < cols; i++)
+        job->lookups[t * lookup_cols(job->packed) + qrb__lookup_at(i)] = x[i];
+    if (job->planes == 0)
         return;
-    }
     bytes += (before * job->blocks + t % TOKENS) * job->planes *
              QRB__CODE_BLOCK;
     steps = job->steps + before * job->tiles->segments + t % TOKENS;
@@ -114,7 +145,7 @@ static void load_token(size_t t, size_t worker, void *arg)
         kernels->split(x, cols, job->tiles->segment, job->packed->bits, apart,
                        bytes, beside, steps, sums);
     else
-        kernels->round(x, step_of(x, cols), cols, job->tiles->segment,
+        kernels->round(x, step, cols, job->tiles->segment,
                        job->packed->bits, apart, bytes, beside, steps, sums);
 }
 
@@ -149,6 +180,28 @@ static void multiply_tile(const struct multiply *job, size_t tile,
                 y[t * QRB__CODE_ROWS + row];
 }
 
+/* The sparse weights of rows [first, first + rows), after the others. */
+static void add_sparse(const struct multiply *job, size_t first, size_t rows,
+                       size_t token, size_t tokens)
+{
+    const struct qrb__sparse *sparse = &job->packed->sparse;
+
+    if (!has_sparse(job))
+        return;
+    for (size_t t = token; t < token + tokens; t++) {
+        const float *x = job->inputs + t * job->packed->cols;
+
+        for (size_t row = first; row < first + rows; row++) {
+            float sum = 0;
+
+            for (size_t i = sparse->row_start[row];
+                 i < sparse->row_start[row + 1]; i++)
+                sum += sparse->values[i] * x[sparse->columns[i]];
+            job->outputs[t * job->packed->rows + row] += sum;
+        }
+    }
+}
+
 static void multiply_task(size_t task, size_t worker, void *arg)
 {
     const struct multiply *job = arg;
@@ -156,9 +209,46 @@ static void multiply_task(size_t task, size_t worker, void *arg)
     const size_t chunks = divide_up(job->packed->rows, ROWS);
     const size_t first = task % chunks * (ROWS / QRB__CODE_ROWS);
 
+    const size_t token = task / chunks * TOKENS;
+    const size_t row = task % chunks * ROWS;
+
     (void)worker;
     for (size_t i = 0; i < ROWS / QRB__CODE_ROWS && first + i < tiles; i++)
-        multiply_tile(job, first + i, task / chunks * TOKENS);
+        multiply_tile(job, first + i, token);
+    add_sparse(job, row, smaller(job->packed->rows - row, ROWS), token,
+               tokens_beside(job, token));
+}
+
+/* Rows by table, with one token after the other. */
+static void multiply_by_table(size_t task, size_t worker, void *arg)
+{
+    const struct multiply *job = arg;
+    const qrb_packed *packed = job->packed;
+    const size_t first = task * ROWS;
+    const size_t rows = smaller(packed->rows - first, ROWS);
+    struct qrb__code_lookup shape = {
+        .codes = packed->codes + first * packed->row_bytes,
+        .row_bytes = packed->row_bytes,
+        .rows = rows,
+        .cols = packed->cols,
+        .bits = packed->bits,
+        .tables = job->tiles->table_values,
+    };
+
+    (void)worker;
+    if (packed->table != NULL) {
+        shape.tables_apart = (size_t)1 << packed->bits;
+        shape.tables = packed->table + first * shape.tables_apart;
+    } else {
+        shape.unit = packed->unit;
+        shape.scales = packed->scales + first * (packed->cols / packed->unit);
+    }
+    for (size_t t = 0; t < job->tokens; t++) {
+        shape.x = job->lookups + t * lookup_cols(packed);
+        packed->ctx->kernels.codes.lookup(&shape, job->outputs +
+                                                      t * packed->rows + first);
+    }
+    add_sparse(job, first, rows, 0, job->tokens);
 }
 
 static void multiply_decoded(size_t task, size_t worker, void *arg)
@@ -185,6 +275,7 @@ static void multiply_decoded(size_t task, size_t worker, void *arg)
                           w + row * packed->cols);
     packed->ctx->kernels.f32.product(&shape, job->inputs, w,
                                      job->outputs + first);
+    add_sparse(job, first, rows, 0, job->tokens);
 }
 
 static void store_token(size_t t, size_t worker, void *arg)
@@ -212,13 +303,15 @@ static void multiply_pass(struct multiply *job)
         qrb__parallel_for(
             ctx, divide_up(job->tokens, TOKENS) * divide_up(rows, ROWS),
             multiply_task, job);
+    else if (job->lookups != NULL)
+        qrb__parallel_for(ctx, divide_up(rows, ROWS), multiply_by_table, job);
     else
         qrb__parallel_for(ctx, divide_up(rows, DECODED_ROWS), multiply_decoded,
                           job);
     qrb__parallel_for(ctx, job->tokens, store_token, job);
 }
 
-/* count times size of count2 elements, or NULL. */
+/* [rows, cols] elements of size bytes, or NULL. */
 static void *alloc_matrix(qrb_context *ctx, size_t rows, size_t cols,
                           size_t size)
 {
@@ -229,8 +322,9 @@ static void *alloc_matrix(qrb_context *ctx, size_t rows, size_t cols,
                : NULL;
 }
 
-static qrb_status alloc_pass(struct multiply *job, size_t tokens)
+static qrb_status alloc_pass(struct multiply *job, size_t all)
 {
+    const size_t tokens = smaller(all, PASS);
     qrb_context *ctx = job->packed->ctx;
     const size_t cols = job->packed->cols;
     const size_t rows = job->packed->rows;
@@ -241,7 +335,11 @@ static qrb_status alloc_pass(struct multiply *job, size_t tokens)
     job->inputs = alloc_matrix(ctx, tokens, cols, sizeof(float));
     job->outputs = alloc_matrix(ctx, tokens, rows, sizeof(float));
     complete = job->inputs != NULL && job->outputs != NULL;
-    if (job->planes == 0) {
+    if (job->tiles->looks_up && job->planes == 0 && all <= LOOKUPS) {
+        job->lookups =
+            alloc_matrix(ctx, tokens, lookup_cols(job->packed), sizeof(float));
+        complete = complete && job->lookups != NULL;
+    } else if (job->planes == 0) {
         job->decoded = alloc_matrix(ctx, workers * DECODED_ROWS, cols,
                                     sizeof(float));
         complete = complete && job->decoded != NULL;
@@ -313,7 +411,7 @@ qrb_status qrb__packed_multiply(const qrb_packed *packed,
     job.planes = planes_of(&job, tokens);
     status = load_bias(&job, bias);
     if (status == QRB_OK)
-        status = alloc_pass(&job, smaller(tokens, PASS));
+        status = alloc_pass(&job, tokens);
     for (; status == QRB_OK && job.first < tokens; job.first += PASS) {
         job.tokens = smaller(tokens - job.first, PASS);
         multiply_pass(&job);
@@ -325,5 +423,6 @@ qrb_status qrb__packed_multiply(const qrb_packed *packed,
     qrb__free(ctx, job.steps);
     qrb__free(ctx, job.sums);
     qrb__free(ctx, job.decoded);
+    qrb__free(ctx, job.lookups);
     return status;
 }

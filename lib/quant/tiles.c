@@ -14,7 +14,7 @@ static size_t divide_up(size_t a, size_t b)
 
 static bool is_table(const qrb_packed *packed)
 {
-    return packed->kind->kind == QRB_QUANTIZER_NF4;
+    return packed->kind->kind == QRB_QUANTIZER_NF4 || packed->table != NULL;
 }
 
 /* Sixteen values: what the codes stand for at a scale of 1. */
@@ -37,6 +37,16 @@ static bool groups_fit(const qrb_packed *packed)
     return packed->cut ||
            (packed->groups != 0 && (packed->unit >= packed->cols ||
                                     packed->unit % QRB__CODE_BLOCK == 0));
+}
+
+/* Tables of three or four bits, alone or with scales whose units are runs of
+ * whole vectors of a row. */
+static bool rows_look_up(const qrb_packed *packed)
+{
+    if (packed->table != NULL)
+        return packed->bits == 3 || packed->bits == 4;
+    return is_table(packed) && packed->unit % QRB__LOOKUP_UNIT == 0 &&
+           packed->cols % packed->unit == 0;
 }
 
 static bool scales_fit(const qrb_packed *packed)
@@ -166,10 +176,12 @@ qrb_status qrb__tiles_make(const qrb_packed *packed, struct qrb__tiles **out)
         return qrb__fail(ctx, QRB_E_NO_MEMORY, "packed matrix");
     tiles->code_zero = packed->code_zero;
     tiles->zero = (float)tiles->code_zero;
-    if (is_table(packed))
+    if (is_table(packed) && packed->table == NULL)
         read_table(packed, tiles);
-    tiles->whole = !is_table(packed) && !qrb__packed_has_extras(packed) &&
-                   groups_fit(packed) && scales_fit(packed);
+    tiles->mixed = packed->group_index != NULL || packed->residual != NULL;
+    tiles->whole = !is_table(packed) && !tiles->mixed && groups_fit(packed) &&
+                   scales_fit(packed);
+    tiles->looks_up = !tiles->mixed && rows_look_up(packed);
     if (tiles->whole)
         status = make_grid(packed, tiles);
     if (status != QRB_OK)
@@ -227,21 +239,27 @@ void qrb__tiles_decode(const qrb_packed *packed,
 {
     const struct qrb__code_kernels *kernels = &packed->ctx->kernels.codes;
     const size_t first = row * packed->cols;
-    size_t unit = first / packed->unit;
     struct qrb__code_row codes = {
         .codes = packed->codes + row * packed->row_bytes,
         .bytes = packed->row_bytes,
         .count = packed->cols,
         .bits = packed->bits,
         .unit = packed->unit,
-        .offset = first % packed->unit,
         .zero = tiles->code_zero,
     };
+    size_t unit;
 
-    if (qrb__packed_has_extras(packed)) {
+    if (tiles->mixed) {
         qrb__packed_decode_f32(packed, first, packed->cols, out);
         return;
     }
+    if (packed->table != NULL) {
+        kernels->decode_table(&codes, packed->table + (row << packed->bits),
+                              out);
+        return;
+    }
+    unit = first / packed->unit;
+    codes.offset = first % packed->unit;
     if (packed->groups != 0) {
         unit = row * packed->groups;
         codes.offset = 0;

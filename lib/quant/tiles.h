@@ -1,6 +1,6 @@
 /* What products of a packed matrix need beside its codes: the scales of each
- * tile of rows side by side, in the smallest type that
- * loses nothing a float holds.  Made once, at the first product. */
+ * tile of rows side by side, in the smallest type that loses nothing a float
+ * holds.  Made once, at the first product. */
 #ifndef QRB_QUANT_TILES_H
 #define QRB_QUANT_TILES_H
 
@@ -19,8 +19,13 @@ struct qrb__tiles {
     const float *table;      /* [16]: values by table, times scales */
     float table_values[16];
     double code_zero;        /* code of 0 where there are no zero points */
-    bool whole; /* integers multiply it: groups end with blocks of columns and
-                   scales are normal floats; else rows are decoded */
+    bool whole;    /* integers multiply it: groups end with blocks of columns
+                      and scales are normal floats */
+    bool looks_up; /* one token is multiplied by table */
+    bool mixed;    /* groups that are no runs of columns, or a residual: values
+                      come from the one decoder, with all that is beside the
+                      codes; else sparse weights and the input scale are left
+                      to the product */
 };
 
 qrb_status qrb__tiles_make(const qrb_packed *packed, struct qrb__tiles **out);
@@ -32,7 +37,8 @@ void qrb__tiles_destroy(qrb_context *ctx, struct qrb__tiles *tiles);
 struct qrb__code_grid qrb__tiles_grid(const struct qrb__tiles *tiles,
                                       size_t tile);
 
-/* Values of row `row` [cols]: the bits of qrb_packed_dequantize() in F32. */
+/* Values of row `row` [cols]: the bits of qrb_packed_dequantize() in F32, but
+ * for what `mixed` leaves to the product. */
 void qrb__tiles_decode(const qrb_packed *packed,
                        const struct qrb__tiles *tiles, size_t row, float *out);
 
