@@ -32,6 +32,8 @@ static const struct {
 } usage_errors[] = {
     { "frobnicate", "unknown command" },
     { "eval", "expected MODEL" },
+    { "convert @/model @/out --type f16", "an OUT that ends with .gguf" },
+    { "convert @/model @/out.gguf --type q3_k", "--type q3_k" },
     { "eval @/model", "--text FILE is required" },
     { "eval @/model --text @/test.txt --precison fp32", "unknown option" },
     { "eval @/model --text @/test.txt --precision fp33", "fp33" },
@@ -506,6 +508,45 @@ START_TEST(a_converted_model_is_the_same_model)
 }
 END_TEST
 
+/* Into one file and back: the same figures, tokenizer and shape; a type with
+ * blocks says which matrices it cannot have. */
+START_TEST(a_model_in_a_gguf_file_is_the_same_model)
+{
+    json_t *before;
+    json_t *after;
+
+    ck_assert_int_eq(frame_run("convert @/model @/one.gguf"), OK);
+    ck_assert_int_eq(frame_run("convert @/one.gguf @/back"), OK);
+    ck_assert(frame_same("back/tokenizer.json", "model/tokenizer.json"));
+    ck_assert(frame_same("back/config.json", "model/config.json"));
+    ck_assert_int_eq(frame_run("eval @/model --text @/test.txt --json "
+                               "@/before.json"),
+                     OK);
+    ck_assert_int_eq(frame_run("eval @/one.gguf --text @/test.txt --json "
+                               "@/after.json"),
+                     OK);
+    before = json_object_get(figures("before.json"), "precisions");
+    after = json_object_get(figures("after.json"), "precisions");
+    json_object_del(json_object_get(before, "fp32"), "seconds");
+    json_object_del(json_object_get(after, "fp32"), "seconds");
+    ck_assert(json_equal(before, after));
+    ck_assert_int_eq(frame_run("convert @/model @/four.gguf --type q4_0"), OK);
+    ck_assert_int_eq(frame_run("info @/four.gguf"), OK);
+}
+END_TEST
+
+/* A GGUF file may have no tokenizer: it is a model, and says so. */
+START_TEST(a_gguf_file_without_a_tokenizer_is_a_model)
+{
+    ck_assert_int_eq(frame_run("convert @/model @/bare"), OK);
+    ck_assert_int_eq(remove(frame_path("bare/tokenizer.json")), 0);
+    ck_assert_int_eq(frame_run("convert @/bare @/bare.gguf"), OK);
+    ck_assert_int_eq(frame_run("info @/bare.gguf"), OK);
+    ck_assert_ptr_nonnull(strstr(frame_err, "no tokenizer"));
+    ck_assert_int_eq(frame_run("eval @/bare.gguf --text @/test.txt"), FAILED);
+}
+END_TEST
+
 /* An index would win over model.safetensors, and a tokenizer belongs to the
  * model that it came with. */
 START_TEST(a_model_saved_over_another_is_no_mixture)
@@ -561,6 +602,8 @@ int main(void)
     tcase_add_test(cases,
                    eval_gives_the_same_digits_with_any_number_of_threads);
     tcase_add_test(cases, a_converted_model_is_the_same_model);
+    tcase_add_test(cases, a_model_in_a_gguf_file_is_the_same_model);
+    tcase_add_test(cases, a_gguf_file_without_a_tokenizer_is_a_model);
     tcase_add_test(cases, a_model_saved_over_another_is_no_mixture);
     suite_add_tcase(suite, cases);
     return run_suite(suite);

@@ -43,7 +43,7 @@ static qrb_engine_config make_config(uint32_t architecture)
     config.head_dim = 8;
     config.hidden = 96;
     config.context = 16;
-    config.rms_epsilon = 0x1p-17;
+    config.rms_epsilon = 1e-5;
     config.rope_theta = 500;
     config.architecture = architecture;
     config.qkv_bias = architecture == QRB_ARCH_QWEN2;

@@ -909,7 +909,7 @@ static qrb_engine_config small_config(void)
     config.head_dim = 6;
     config.hidden = 12;
     config.context = 16;
-    config.rms_epsilon = 0x1p-20;
+    config.rms_epsilon = 1e-5; /* no float */
     config.rope_theta = 5000;
     return config;
 }

@@ -2,6 +2,7 @@
 #include "io/gguf_model.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/config.h"
@@ -234,6 +235,31 @@ static qrb_status read_sizes(const struct qrb__gguf *file, const char *family,
     return QRB_OK;
 }
 
+/* A real of the configuration.  Where the file has a float, the shortest
+ * decimal that is that float: 1e-5 rounded to a float means 1e-5. */
+static qrb_status read_real(const struct qrb__gguf *file, const char *key,
+                            double *out)
+{
+    const struct qrb__gguf_value *value = qrb__gguf_find(file, key);
+    const qrb_status status = qrb__gguf_get_real(file, key, out);
+    const float real = (float)*out;
+
+    if (status != QRB_OK || value == NULL || value->type != QRB__GGUF_FLOAT)
+        return status;
+    for (int digits = 1; digits <= 9; digits++) {
+        char text[32];
+        double decimal;
+
+        snprintf(text, sizeof text, "%.*e", digits - 1, (double)real);
+        decimal = strtod(text, NULL);
+        if ((float)decimal == real) {
+            *out = decimal;
+            break;
+        }
+    }
+    return QRB_OK;
+}
+
 /* What the tensors say. */
 static qrb_status look_at_tensors(const struct qrb__gguf *file,
                                   qrb_engine_config *out)
@@ -277,12 +303,12 @@ qrb_status qrb__gguf_config(const struct qrb__gguf *file,
                                           : QRB_ROTARY_HALF;
     status = read_sizes(file, family, out);
     if (status == QRB_OK)
-        status = qrb__gguf_get_real(
+        status = read_real(
             file, key_of(family, "attention.layer_norm_rms_epsilon", key),
             &out->rms_epsilon);
     if (status == QRB_OK)
-        status = qrb__gguf_get_real(
-            file, key_of(family, "rope.freq_base", key), &out->rope_theta);
+        status = read_real(file, key_of(family, "rope.freq_base", key),
+                           &out->rope_theta);
     if (status == QRB_OK)
         status = look_at_tensors(file, out);
     if (status == QRB_OK)
