@@ -250,9 +250,10 @@ static void add_layer(struct seed *seeds, size_t *count, size_t i)
     enum { LAYER = 720 };
     unsigned char bytes[2048] = { 0 };
     const size_t length = strlen(layers[i].header);
-    const struct seed seed = { layers[i].rule,   "coded",         layers[i].name,
-                               layers[i].status, layers[i].words, NULL,
-                               8 + length + LAYER };
+    const struct seed seed = {
+        layers[i].rule,  "coded", layers[i].name,       layers[i].status,
+        layers[i].words, NULL,    8 + length + LAYER
+    };
 
     qrb__store_u64(bytes, length);
     memcpy(bytes + 8, layers[i].header, length);

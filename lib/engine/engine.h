@@ -123,6 +123,13 @@ qrb_status qrb__engine_allocate(struct qrb__engine *engine, bool weights);
 qrb_status qrb__engine_publish(struct qrb__engine *engine, qrb_model **out);
 void qrb__engine_destroy(struct qrb__engine *engine);
 
+/* Read a parameter out of a llama2.c checkpoint. */
+struct qrb__llama2c;
+qrb_status qrb__engine_read_llama2c(
+    const struct qrb__llama2c *checkpoint,
+    const struct qrb__engine_parameter *parameter,
+    const struct qrb__view *target);
+
 /* Read a parameter out of a GGUF file; refuse a tensor of the file that is
  * none of the parameters. */
 struct qrb__gguf;

@@ -119,46 +119,6 @@ static qrb_status map_parameters(struct qrb__engine *engine,
     return QRB_OK;
 }
 
-/* Names within a block, and outside of blocks. */
-static const struct {
-    const char *name;
-    enum qrb__llama2c_weight weight;
-} llama2c_names[] = {
-    { "model.embed_tokens.weight", QRB__LLAMA2C_EMBEDDING },
-    { "input_layernorm.weight", QRB__LLAMA2C_ATTENTION_NORM },
-    { "self_attn.q_proj.weight", QRB__LLAMA2C_Q },
-    { "self_attn.k_proj.weight", QRB__LLAMA2C_K },
-    { "self_attn.v_proj.weight", QRB__LLAMA2C_V },
-    { "self_attn.o_proj.weight", QRB__LLAMA2C_O },
-    { "post_attention_layernorm.weight", QRB__LLAMA2C_FFN_NORM },
-    { "mlp.gate_proj.weight", QRB__LLAMA2C_GATE },
-    { "mlp.down_proj.weight", QRB__LLAMA2C_DOWN },
-    { "mlp.up_proj.weight", QRB__LLAMA2C_UP },
-    { "model.norm.weight", QRB__LLAMA2C_FINAL_NORM },
-    { "lm_head.weight", QRB__LLAMA2C_HEAD },
-};
-
-static qrb_status read_llama2c(struct qrb__engine *engine,
-                               const struct qrb__llama2c *checkpoint,
-                               const struct qrb__engine_parameter *p)
-{
-    const qrb_tensor target = tensor_of(engine, p);
-    const size_t length = strlen(p->name);
-    size_t i = 0;
-
-    /* The last of a name decides; every parameter of Llama is in the table. */
-    for (;; i++) {
-        const size_t end = strlen(llama2c_names[i].name);
-
-        if (end <= length &&
-            strcmp(p->name + length - end, llama2c_names[i].name) == 0)
-            break;
-    }
-    return qrb__llama2c_read(checkpoint, llama2c_names[i].weight,
-                             p->layer < 0 ? 0 : (size_t)p->layer,
-                             &target.view);
-}
-
 static qrb_status read_parameters(struct qrb__engine *engine,
                                   const struct checkpoint *from)
 {
@@ -173,7 +133,7 @@ static qrb_status read_parameters(struct qrb__engine *engine,
         else if (from->gguf != NULL)
             status = qrb__engine_read_gguf(engine, from->gguf, p, &target.view);
         else
-            status = read_llama2c(engine, &from->llama2c, p);
+            status = qrb__engine_read_llama2c(&from->llama2c, p, &target.view);
     }
     return status;
 }

@@ -34,7 +34,7 @@ static bool round_magnitude(const struct qrb__gguf_layout *layout,
     return qrb__gguf_encode(layout, codes, largest / 127, 0, out);
 }
 
-/* Q4_0, Q5_0: the largest magnitude, the first of equal ones, becomes code 0. */
+/* Q4_0, Q5_0: the largest magnitude, the first of equal ones, is code 0. */
 static bool round_signed(const struct qrb__gguf_layout *layout, const float *x,
                          unsigned char *out)
 {

@@ -144,7 +144,8 @@ qrb_status qrb__gptq_group_index(qrb_context *ctx,
 
     if (status != QRB_OK)
         return status;
-    if (group_size == 0 || (shape->inputs - 1) / group_size + 1 != shape->groups)
+    if (group_size == 0 ||
+        (shape->inputs - 1) / group_size + 1 != shape->groups)
         return qrb__fail(ctx, QRB_E_SHAPE,
                          "%zu inputs in groups of %zu are not %zu groups",
                          shape->inputs, group_size, shape->groups);

@@ -150,7 +150,8 @@ static qrb_status last_merge(const qrb_tokenizer *t,
 }
 
 /* Keep the splits that are some token's last merge, in their order. */
-static qrb_status keep_last_merges(const qrb_tokenizer *t, struct splits *splits)
+static qrb_status keep_last_merges(const qrb_tokenizer *t,
+                                   struct splits *splits)
 {
     struct qrb__merges all = { 0 };
     struct qrb__bpe bpe = { 0 };
