@@ -355,6 +355,33 @@ START_TEST(weights_that_a_type_cannot_hold_leave_no_file)
 }
 END_TEST
 
+START_TEST(a_model_opens_from_memory)
+{
+    const qrb_engine_config config = make_config(QRB_ARCH_QWEN2);
+    qrb_source source = QRB_SOURCE_INIT;
+    qrb_model *model = make_model(&config);
+    qrb_model *again;
+    size_t size;
+    char *bytes;
+
+    ASSERT_OK(ctx, qrb_engine_save_gguf(model, NULL, out_path(), QRB_GGUF_F32,
+                                        NULL, 0));
+    bytes = get_file(out_path(), &size);
+    source.buffer = bytes;
+    source.size = size;
+    ASSERT_OK(ctx, qrb_engine_open_sources(ctx, NULL, &source, NULL, &again));
+    memset(bytes, 0, size);
+    expect_same_weights(model, again, 0);
+    qrb_model_destroy(again);
+    ASSERT_FAILS(ctx,
+                 qrb_engine_open_sources(ctx, NULL, &source, NULL, &again),
+                 QRB_E_INVALID_ARG, "config is NULL, and the buffer is no");
+    ck_assert_ptr_null(again);
+    free(bytes);
+    qrb_model_destroy(model);
+}
+END_TEST
+
 /* Write a file with one tensor more, less, or of another shape. */
 static qrb_status open_changed(const char *name, size_t columns)
 {
@@ -721,6 +748,7 @@ int main(void)
     tcase_add_loop_test(
         models, the_order_of_rows_in_memory_does_not_show_in_the_file, 0, 2);
     tcase_add_test(models, types_follow_the_rules);
+    tcase_add_test(models, a_model_opens_from_memory);
     tcase_add_test(models, arguments_that_make_no_sense_are_refused);
     tcase_add_test(models, weights_that_a_type_cannot_hold_leave_no_file);
     tcase_add_test(models, files_without_a_place_for_every_tensor_are_refused);

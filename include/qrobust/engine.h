@@ -128,9 +128,9 @@ QRB_API qrb_status qrb_engine_open(qrb_context *ctx, const char *path,
 /**
  * The same from sources.
  *
- * @param config  of config.json
- * @param weights of one safetensors file; a buffer is copied from and may go
- *                when the call returns, as may a descriptor
+ * @param config  of config.json; NULL: the weights are a GGUF file
+ * @param weights of one safetensors file, or of a GGUF file; a buffer is copied
+ *                from and may go when the call returns, as may a descriptor
  * @return as qrb_engine_open(); QRB_E_CALLBACK (read_at)
  */
 QRB_API qrb_status qrb_engine_open_sources(qrb_context *ctx,

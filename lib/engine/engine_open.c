@@ -323,6 +323,26 @@ static qrb_status open_gguf(qrb_context *ctx, struct qrb__source *source,
     return status;
 }
 
+/* A file that needs no config.json beside it. */
+static qrb_status open_whole(qrb_context *ctx, const qrb_source *weights,
+                             const qrb_engine_options *options, qrb_model **out)
+{
+    struct qrb__source *source = NULL;
+    bool gguf = false;
+    qrb_status status = qrb__source_open(ctx, weights, &source);
+
+    if (status == QRB_OK)
+        status = qrb__gguf_detect(source, &gguf);
+    if (status == QRB_OK && gguf)
+        return open_gguf(ctx, source, options, out);
+    if (status == QRB_OK)
+        status = qrb__fail(ctx, QRB_E_INVALID_ARG,
+                           "config is NULL, and %s is no GGUF file",
+                           qrb__source_name(source));
+    qrb__source_close(source);
+    return status;
+}
+
 /* A GGUF file says what it is; a llama2.c checkpoint has no magic. */
 static qrb_status open_file(qrb_context *ctx, const char *path,
                             const qrb_engine_options *options, qrb_model **out)
@@ -375,9 +395,10 @@ qrb_status qrb_engine_open_sources(qrb_context *ctx, const qrb_source *config,
     status = qrb__not_in_callback(ctx, __func__);
     if (status != QRB_OK)
         return status;
-    if (config == NULL || weights == NULL)
-        return qrb__fail(ctx, QRB_E_INVALID_ARG, "%s is NULL",
-                         config == NULL ? "config" : "weights");
+    if (weights == NULL)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG, "weights is NULL");
+    if (config == NULL)
+        return open_whole(ctx, weights, options, out);
     status = qrb__source_open(ctx, config, &source);
     if (status == QRB_OK)
         status = qrb__config_read(ctx, source, &known);
