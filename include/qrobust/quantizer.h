@@ -18,7 +18,8 @@ enum qrb_quantizer_kind {
     QRB_QUANTIZER_NF4 = 3,  /**< 4-bit normal float, blocks of 64 */
     QRB_QUANTIZER_FP16 = 4, /**< rounding through IEEE half */
     QRB_QUANTIZER_BF16 = 5, /**< rounding through bfloat16 */
-    QRB_QUANTIZER_SMOOTHQUANT = 8 /**< inputs scaled by their magnitudes */
+    QRB_QUANTIZER_SMOOTHQUANT = 8, /**< inputs scaled by their magnitudes */
+    QRB_QUANTIZER_SQUEEZELLM = 9 /**< a table a row, and sparse outliers */
 };
 
 /**
@@ -82,6 +83,31 @@ typedef struct qrb_smoothquant_options {
 /** The defaults of SmoothQuant. */
 #define QRB_SMOOTHQUANT_OPTIONS_INIT { sizeof(qrb_smoothquant_options), 0.5 }
 
+/** How SQUEEZELLM finds the values of a row.  Pinned values. */
+enum qrb_squeezellm_solver {
+    QRB_SQUEEZELLM_EXACT = 0, /**< those of least loss */
+    QRB_SQUEEZELLM_LLOYD = 1  /**< 50 iterations of Lloyd's algorithm from
+                                   weighted quantiles: no better than the
+                                   exact ones, in a fifth of the time */
+};
+
+/* Of SQUEEZELLM.  Start from QRB_SQUEEZELLM_OPTIONS_INIT. */
+typedef struct qrb_squeezellm_options {
+    size_t struct_size;
+    double outliers;  /* percentage of the weights that is kept beside the
+                         codes, with the sensitive ones; default 0 */
+    double sensitive; /* percentage that is kept for its squared gradients;
+                         default 0 */
+    double range;     /* T > 0: instead of a percentage, what lies T quartile
+                         ranges outside of the quartiles; default 0 */
+    uint32_t solver;  /* enum qrb_squeezellm_solver; default exact */
+    uint32_t reserved; /* 0 */
+} qrb_squeezellm_options;
+
+/** The defaults of SqueezeLLM. */
+#define QRB_SQUEEZELLM_OPTIONS_INIT \
+    { sizeof(qrb_squeezellm_options), 0, 0, 0, QRB_SQUEEZELLM_EXACT, 0 }
+
 /* Start from QRB_QUANTIZER_OPTIONS_INIT.  Kinds on a uniform grid look at
  * bits, RTN alone at grid: of the others it is the method's own.  The other
  * options are refused where the kind has no use for them, and so are options
@@ -92,7 +118,8 @@ typedef struct qrb_quantizer_options {
                              be shorter; 0: a whole row (default); of
                              NF4 the block of consecutive elements, 0: 64 */
     uint32_t kind;        /* enum qrb_quantizer_kind; default RTN */
-    uint32_t bits;        /* 2..8 of kinds on a grid; default 4 */
+    uint32_t bits;        /* 2..8 of kinds on a grid and of SQUEEZELLM;
+                             default 4 */
     uint32_t grid;        /* enum qrb_grid_mode, of RTN; default A_GPTQ */
     uint32_t granularity; /* enum qrb_granularity; default per group */
     uint32_t mse_clip;    /* 1: RTN shrinks the range by hundredths down to
@@ -106,11 +133,12 @@ typedef struct qrb_quantizer_options {
     uint32_t double_quant; /* 1: NF4 absmax quantized in turn; default 0 */
     uint32_t reserved;     /* 0 */
     const qrb_smoothquant_options *smoothquant; /* copied; NULL: the defaults */
+    const qrb_squeezellm_options *squeezellm;   /* likewise */
 } qrb_quantizer_options;
 
 #define QRB_QUANTIZER_OPTIONS_INIT \
     { sizeof(qrb_quantizer_options), 0, QRB_QUANTIZER_RTN, 4, \
-      QRB_GRID_A_GPTQ, QRB_PER_GROUP, 0, 0, 0, 0, 0 }
+      QRB_GRID_A_GPTQ, QRB_PER_GROUP, 0, 0, 0, 0, 0, 0 }
 
 /**
  * Make a quantizer.
@@ -144,7 +172,7 @@ qrb_quantizer_create_chain(qrb_context *ctx,
 /**
  * Make a quantizer from its short name: "fp16", "bf16", "int8", "nf4", or the
  * name of a kind on a grid with its bits and perhaps a group size, such as
- * "rtn4", "rtn4g32" or "smoothquant8"; rtn is the grid A_GPTQ, all else as by
+ * "rtn4", "rtn4g32" or "smoothquant8", or "squeezellm" with its bits; rtn is the grid A_GPTQ, all else as by
  * default.  Chains join names by "+", where scalings may leave their bits and
  * group size to the last: "smoothquant+rtn4g128".
  *
@@ -225,6 +253,17 @@ QRB_API qrb_status qrb_quantizer_quantize(const qrb_quantizer *quantizer,
  * of inputs that are always zero have s_j = 1.  It scales inputs in chains,
  * and needs inputs with ranges.
  *
+ * SQUEEZELLM (Kim et al., ICML 2024, arXiv:2306.07629) gives each row a table
+ * of 2^bits values that make the sum of fisher (w - q)^2 over its weights
+ * small, zeros left out; rows without squared gradients count all weights
+ * alike.  The sum is the loss of the report.  Kept beside the codes are, in
+ * this order: the `sensitive` percentage of the weights of largest fisher, that
+ * is, those above the one of this rank; and weights |w| >= t, with quartiles q1
+ * and q3 of all weights and t = max(|q1 - T (q3 - q1)|, |q3 + T (q3 - q1)|), of
+ * the least T that leaves `outliers` percent in all, or of T = `range`.  It
+ * needs fisher; in chains, where column j of the weights is multiplied by s_j,
+ * that is divided by s_j^2.
+ *
  * Where inputs are scaled, values come back in the coordinates of the inputs
  * as they were: qrb_packed_dequantize() divides by s, and
  * qrb_packed_input_scale() shows it.  Matrices with the same inputs that must
@@ -239,7 +278,9 @@ QRB_API qrb_status qrb_quantizer_quantize(const qrb_quantizer *quantizer,
  * @param out         as of qrb_quantizer_quantize()
  * @return as of qrb_quantizer_quantize(); QRB_E_INVALID_ARG also where the
  *         method needs what the calibration does not have (the message names
- *         it); QRB_E_SHAPE and QRB_E_UNSUPPORTED also of the calibration
+ *         it), or fisher has an element below 0; QRB_E_SHAPE,
+ *         QRB_E_UNSUPPORTED and QRB_E_NOT_FINITE also of the calibration;
+ *         QRB_E_CANCELLED
  */
 QRB_API qrb_status
 qrb_quantizer_quantize_with(const qrb_quantizer *quantizer, const qrb_tensor *w,
@@ -301,7 +342,7 @@ QRB_API uint64_t qrb_packed_memory(const qrb_packed *packed);
 
 /**
  * Scales [rows, groups], in double: a value of RTN and INT8 is
- * scale * (code - zero point).  NF4: the absmax of each block, after
+ * scale * (code - zero point).  SQUEEZELLM: 1 a row.  NF4: the absmax of each block, after
  * double_quant as it comes back; a value is that times one of the sixteen of
  * the type.
  *
@@ -313,9 +354,33 @@ QRB_API const double *qrb_packed_scales(const qrb_packed *packed);
  * Zero points like scales; integers but in A_SPQR.
  *
  * @return owned by the packed matrix; NULL where the grid has none (S_ABS,
- *         S_SMOOTH, INT8, NF4) and for NULL
+ *         S_SMOOTH, INT8, NF4, SQUEEZELLM) and for NULL
  */
 QRB_API const double *qrb_packed_zero_points(const qrb_packed *packed);
+
+/**
+ * The table of SQUEEZELLM: values of each row's codes, in ascending order.
+ *
+ * @return [rows, 2^bits], owned by the packed matrix; NULL for other kinds and
+ *         for NULL
+ */
+QRB_API const float *qrb_packed_table(const qrb_packed *packed);
+
+/**
+ * Outliers in compressed sparse rows: those of row r are elements
+ * row_start[r] to row_start[r + 1] - 1 of columns, ascending, and of values,
+ * which are added to what the codes stand for.
+ *
+ * @param row_start receives [rows + 1], or NULL where there are none; as the
+ *                  others owned by the packed matrix
+ * @param columns   receives [row_start[rows]], or NULL
+ * @param values    receives [row_start[rows]], or NULL
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL)
+ */
+QRB_API qrb_status qrb_packed_outliers(const qrb_packed *packed,
+                                       const size_t **row_start,
+                                       const uint32_t **columns,
+                                       const float **values);
 
 /**
  * What inputs are divided by, and what qrb_packed_dequantize() divides the

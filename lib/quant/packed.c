@@ -178,6 +178,24 @@ const double *qrb_packed_zero_points(const qrb_packed *packed)
     return packed == NULL ? NULL : packed->zero_points;
 }
 
+const float *qrb_packed_table(const qrb_packed *packed)
+{
+    return packed == NULL ? NULL : packed->table;
+}
+
+qrb_status qrb_packed_outliers(const qrb_packed *packed,
+                               const size_t **row_start,
+                               const uint32_t **columns, const float **values)
+{
+    if (packed == NULL || row_start == NULL || columns == NULL ||
+        values == NULL)
+        return QRB_E_INVALID_ARG;
+    *row_start = packed->sparse.row_start;
+    *columns = packed->sparse.columns;
+    *values = packed->sparse.values;
+    return QRB_OK;
+}
+
 size_t qrb_packed_groups(const qrb_packed *packed)
 {
     if (packed == NULL)

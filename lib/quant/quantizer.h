@@ -124,5 +124,6 @@ extern const struct qrb__quantizer_kind qrb__quantizer_nf4;
 extern const struct qrb__quantizer_kind qrb__quantizer_fp16;
 extern const struct qrb__quantizer_kind qrb__quantizer_bf16;
 extern const struct qrb__quantizer_kind qrb__quantizer_smoothquant;
+extern const struct qrb__quantizer_kind qrb__quantizer_squeezellm;
 
 #endif

@@ -91,8 +91,8 @@ static qrb_status fail_name(qrb_context *ctx, const char *name)
     return qrb__fail(ctx, QRB_E_INVALID_ARG,
                      "no quantizer is called \"%.40s\"; fp16, bf16, int8, "
                      "nf4, and rtn<bits>, rtn<bits>g<group_size> are, with 2 "
-                     "to 8 bits, such as rtn4g32; so are smoothquant with "
-                     "bits, and chains such as smoothquant+rtn4g128",
+                     "to 8 bits, such as rtn4g32; so are smoothquant and "
+                     "squeezellm with bits, and chains such as smoothquant+rtn4g128",
                      name);
 }
 

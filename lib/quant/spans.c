@@ -7,9 +7,9 @@
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
-#include <string.h>
 
 #include "core/context.h"
+#include "quant/ordered_bits.h"
 
 enum { DIGIT = 256, DIGITS = 8 };
 
@@ -27,24 +27,6 @@ bool qrb__spans_scratch(size_t n, size_t *doubles_out)
 {
     /* Two buffers of points beside the table. */
     return qrb__mul_size(n, 3 * levels_of(n) + 4, doubles_out);
-}
-
-static uint64_t key_of(double value)
-{
-    uint64_t bits;
-
-    value += 0.0; /* -0 is 0 */
-    memcpy(&bits, &value, sizeof bits);
-    return bits >> 63 != 0 ? ~bits : bits | UINT64_C(1) << 63;
-}
-
-static double value_of(uint64_t key)
-{
-    const uint64_t bits = key >> 63 != 0 ? key & ~(UINT64_C(1) << 63) : ~key;
-    double value;
-
-    memcpy(&value, &bits, sizeof value);
-    return value;
 }
 
 /* By one byte after the other, the least first; bytes that are equal in all
@@ -117,7 +99,8 @@ static size_t gather(const double *values, const double *weights, size_t n,
 
         if (weight <= 0)
             continue;
-        out[count].key = key_of(scaled(values[i], value_power, -of_value));
+        out[count].key =
+            qrb__ordered_bits(scaled(values[i], value_power, -of_value));
         out[count].weight = weight;
         count++;
     }
@@ -138,7 +121,7 @@ static size_t merge(const struct point *points, size_t n,
             continue;
         }
         spans->weight[count] = points[i].weight;
-        spans->mean[count] = value_of(points[i].key);
+        spans->mean[count] = qrb__ordered_number(points[i].key);
         spans->spread[count] = 0;
         count++;
     }
