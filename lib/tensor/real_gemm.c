@@ -64,7 +64,10 @@ static void cut(struct products *work, size_t count)
     const size_t most_m = work->blas ? BLAS_TILE : TILE_M;
     const size_t most_n = work->blas ? BLAS_TILE : TILE_N;
     const size_t least = work->blas ? BLAS_TILE_MIN : TILE_MIN;
-    const size_t tiles = work->blas ? BLAS_TILES : TILES;
+    /* Inside a task nobody else takes a tile, and larger ones pack less. */
+    const size_t tiles = work->ctx->parallel_depth > 0 ? 1
+                         : work->blas                  ? BLAS_TILES
+                                                       : TILES;
     size_t m = shape->m < most_m ? shape->m : most_m;
     size_t n = shape->n < most_n ? shape->n : most_n;
 
