@@ -237,8 +237,8 @@ static void check(qrb_context *ctx, const struct subject *s)
     error = relative_error(s, y, w);
     /* Roundings of float32 in sums of up to 16 times their result. */
     if (!(error <= 3e-6))
-        ck_abort_msg("extras %u, kind %u, %u bits, grid %u, groups of %zu, [%zu, %zu], "
-                     "%zu tokens, act_bits %u: error %.3g",
+        ck_abort_msg("extras %u, kind %u, %u bits, grid %u, groups of %zu, "
+                     "[%zu, %zu], %zu tokens, act_bits %u: error %.3g",
                      s->extras, s->options.kind, s->options.bits,
                      s->options.grid,
                      s->options.group_size, s->rows, s->cols, s->tokens,

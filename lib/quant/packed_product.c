@@ -12,41 +12,17 @@
  * rows cols); scratch is O(cols) bytes a token and tile of rows a worker. */
 #include "quant/multiply.h"
 
-#include <float.h>
-#include <math.h>
 #include <string.h>
 
-#include "quant/tiles.h"
+#include "quant/packed_product.h"
 #include "tensor/run.h"
 
 enum {
     PASS = 512,        /* tokens that are worked on at a time */
-    TOKENS = 32,       /* of a task */
     ROWS = 64,         /* of a task */
     DECODED_ROWS = 32, /* of a task that decodes */
     PROMPT = 48,       /* tokens that repay decoding, without fast integers */
     LOOKUPS = 3        /* tokens that are looked up one by one */
-};
-
-struct multiply {
-    const qrb_packed *packed;
-    const struct qrb__tiles *tiles;
-    const struct qrb__view *x;
-    const struct qrb__view *y;
-    uint32_t act_bits;
-    size_t first;   /* token of the pass */
-    size_t tokens;  /* of the pass */
-    size_t planes;  /* bytes of an activation; 0: rows are decoded */
-    size_t blocks;  /* of columns */
-    float *inputs;  /* [tokens, cols] */
-    float *outputs; /* [tokens, rows] */
-    float *bias;    /* [rows], or NULL */
-    int8_t *bytes;  /* [tokens / TOKENS, blocks, TOKENS, planes, 32] */
-    float *steps;   /* [tokens / TOKENS, segments, TOKENS] */
-    float *sums;
-    float *decoded; /* [workers, DECODED_ROWS, cols] */
-    float *lookups; /* [tokens, cols to a multiple of LOOKUP_BLOCK]; NULL:
-                       values are not looked up */
 };
 
 static size_t divide_up(size_t a, size_t b)
@@ -59,98 +35,8 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Tokens in the block of token t. */
-static size_t tokens_beside(const struct multiply *job, size_t t)
-{
-    return smaller(job->tokens - t / TOKENS * TOKENS, TOKENS);
-}
-
-/* What float64 held beyond the range of floats. */
-static void saturate(float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        x[i] = x[i] > FLT_MAX ? FLT_MAX : x[i];
-        x[i] = x[i] < -FLT_MAX ? -FLT_MAX : x[i];
-    }
-}
-
-/* Largest magnitude / 127, of tiny tokens as of one of 1e-5. */
-static float step_of(const float *x, size_t n)
-{
-    float largest = 1e-5f;
-
-    for (size_t i = 0; i < n; i++)
-        largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
-    return largest / 127;
-}
-
-/* x as the codes see it, or back. */
-static void scale_inputs(const qrb_packed *packed, bool back, float *x)
-{
-    const double *scale = packed->input_scale;
-
-    for (size_t i = 0; scale != NULL && i < packed->cols; i++)
-        x[i] = (float)(back ? (double)x[i] * scale[i]
-                            : (double)x[i] / scale[i]);
-    saturate(x, packed->cols);
-}
-
-static size_t lookup_cols(const qrb_packed *packed)
-{
-    return divide_up(packed->cols, QRB__LOOKUP_BLOCK) * QRB__LOOKUP_BLOCK;
-}
-
-static bool has_sparse(const struct multiply *job)
-{
-    return job->packed->sparse.row_start != NULL && !job->tiles->mixed;
-}
-
-/* Inputs of one token as floats, and as bytes. */
-static void load_token(size_t t, size_t worker, void *arg)
-{
-    const struct multiply *job = arg;
-    const struct qrb__code_kernels *kernels = &job->packed->ctx->kernels.codes;
-    const size_t cols = job->packed->cols;
-    const size_t beside = tokens_beside(job, t);
-    const size_t apart = beside * job->planes * QRB__CODE_BLOCK;
-    const size_t before = t / TOKENS * TOKENS;
-    float *x = job->inputs + t * cols;
-    int8_t *bytes = job->bytes;
-    float step = 0;
-    float *steps;
-    float *sums;
-
-    (void)worker;
-    qrb__run_load(job->packed->ctx, job->x, (job->first + t) * cols, cols,
-                  QRB_F32, x);
-    saturate(x, cols);
-    if (job->act_bits != 0 || !job->tiles->mixed)
-        scale_inputs(job->packed, false, x);
-    if (job->act_bits != 0)
-        step = step_of(x, cols);
-    if (job->act_bits != 0 && (job->planes == 0 || has_sparse(job)))
-        for (size_t i = 0; i < cols; i++)
-            x[i] = rintf(x[i] / step) * step;
-    if (job->act_bits != 0 && job->tiles->mixed)
-        scale_inputs(job->packed, true, x);
-    for (size_t i = 0; job->lookups != NULL && i < cols; i++)
-        job->lookups[t * lookup_cols(job->packed) + qrb__lookup_at(i)] = x[i];
-    if (job->planes == 0)
-        return;
-    bytes += (before * job->blocks + t % TOKENS) * job->planes *
-             QRB__CODE_BLOCK;
-    steps = job->steps + before * job->tiles->segments + t % TOKENS;
-    sums = job->sums + before * job->tiles->segments + t % TOKENS;
-    if (job->act_bits == 0)
-        kernels->split(x, cols, job->tiles->segment, job->packed->bits, apart,
-                       bytes, beside, steps, sums);
-    else
-        kernels->round(x, step, cols, job->tiles->segment,
-                       job->packed->bits, apart, bytes, beside, steps, sums);
-}
-
 /* One tile of rows with the tokens of one block. */
-static void multiply_tile(const struct multiply *job, size_t tile,
+static void multiply_tile(const struct qrb__packed_product *job, size_t tile,
                           size_t token)
 {
     const struct qrb__tiles *tiles = job->tiles;
@@ -164,14 +50,14 @@ static void multiply_tile(const struct multiply *job, size_t tile,
         .grid = qrb__tiles_grid(tiles, tile),
         .segment = tiles->segment,
         .segments_per_group = tiles->group_segments,
-        .tokens = tokens_beside(job, token),
+        .tokens = qrb__packed_tokens_beside(job, token),
         .planes = job->planes,
         .x = job->bytes +
              token * job->blocks * job->planes * QRB__CODE_BLOCK,
         .steps = job->steps + token * tiles->segments,
         .sums = job->sums + token * tiles->segments,
     };
-    float y[TOKENS * QRB__CODE_ROWS] = { 0 };
+    float y[QRB__PRODUCT_TOKENS * QRB__CODE_ROWS] = { 0 };
 
     job->packed->ctx->kernels.codes.product(&shape, y);
     for (size_t t = 0; t < shape.tokens; t++)
@@ -181,12 +67,12 @@ static void multiply_tile(const struct multiply *job, size_t tile,
 }
 
 /* The sparse weights of rows [first, first + rows), after the others. */
-static void add_sparse(const struct multiply *job, size_t first, size_t rows,
-                       size_t token, size_t tokens)
+static void add_sparse(const struct qrb__packed_product *job, size_t first,
+                       size_t rows, size_t token, size_t tokens)
 {
     const struct qrb__sparse *sparse = &job->packed->sparse;
 
-    if (!has_sparse(job))
+    if (!qrb__packed_adds_sparse(job))
         return;
     for (size_t t = token; t < token + tokens; t++) {
         const float *x = job->inputs + t * job->packed->cols;
@@ -204,25 +90,25 @@ static void add_sparse(const struct multiply *job, size_t first, size_t rows,
 
 static void multiply_task(size_t task, size_t worker, void *arg)
 {
-    const struct multiply *job = arg;
+    const struct qrb__packed_product *job = arg;
     const size_t tiles = divide_up(job->packed->rows, QRB__CODE_ROWS);
     const size_t chunks = divide_up(job->packed->rows, ROWS);
     const size_t first = task % chunks * (ROWS / QRB__CODE_ROWS);
 
-    const size_t token = task / chunks * TOKENS;
+    const size_t token = task / chunks * QRB__PRODUCT_TOKENS;
     const size_t row = task % chunks * ROWS;
 
     (void)worker;
     for (size_t i = 0; i < ROWS / QRB__CODE_ROWS && first + i < tiles; i++)
         multiply_tile(job, first + i, token);
     add_sparse(job, row, smaller(job->packed->rows - row, ROWS), token,
-               tokens_beside(job, token));
+               qrb__packed_tokens_beside(job, token));
 }
 
 /* Rows by table, with one token after the other. */
 static void multiply_by_table(size_t task, size_t worker, void *arg)
 {
-    const struct multiply *job = arg;
+    const struct qrb__packed_product *job = arg;
     const qrb_packed *packed = job->packed;
     const size_t first = task * ROWS;
     const size_t rows = smaller(packed->rows - first, ROWS);
@@ -244,7 +130,7 @@ static void multiply_by_table(size_t task, size_t worker, void *arg)
         shape.scales = packed->scales + first * (packed->cols / packed->unit);
     }
     for (size_t t = 0; t < job->tokens; t++) {
-        shape.x = job->lookups + t * lookup_cols(packed);
+        shape.x = job->lookups + t * qrb__packed_lookup_cols(packed);
         packed->ctx->kernels.codes.lookup(&shape, job->outputs +
                                                       t * packed->rows + first);
     }
@@ -253,7 +139,7 @@ static void multiply_by_table(size_t task, size_t worker, void *arg)
 
 static void multiply_decoded(size_t task, size_t worker, void *arg)
 {
-    const struct multiply *job = arg;
+    const struct qrb__packed_product *job = arg;
     const qrb_packed *packed = job->packed;
     const size_t first = task * DECODED_ROWS;
     const size_t rows = smaller(packed->rows - first, DECODED_ROWS);
@@ -280,28 +166,30 @@ static void multiply_decoded(size_t task, size_t worker, void *arg)
 
 static void store_token(size_t t, size_t worker, void *arg)
 {
-    const struct multiply *job = arg;
+    const struct qrb__packed_product *job = arg;
     const size_t rows = job->packed->rows;
     float *y = job->outputs + t * rows;
 
     (void)worker;
     for (size_t row = 0; job->bias != NULL && row < rows; row++)
         y[row] += job->bias[row];
-    saturate(y, rows);
+    qrb__packed_clamp(y, rows);
     qrb__packed_saturate(QRB_F32, y, rows, job->y->dtype);
     qrb__run_store(job->packed->ctx, QRB_F32, y, (job->first + t) * rows, rows,
                    job->y);
 }
 
-static void multiply_pass(struct multiply *job)
+static void multiply_pass(struct qrb__packed_product *job)
 {
     qrb_context *ctx = job->packed->ctx;
     const size_t rows = job->packed->rows;
 
-    qrb__parallel_for(ctx, job->tokens, load_token, job);
+    qrb__parallel_for(ctx, job->tokens, qrb__packed_load_token, job);
     if (job->planes != 0)
         qrb__parallel_for(
-            ctx, divide_up(job->tokens, TOKENS) * divide_up(rows, ROWS),
+            ctx,
+            divide_up(job->tokens, QRB__PRODUCT_TOKENS) *
+                divide_up(rows, ROWS),
             multiply_task, job);
     else if (job->lookups != NULL)
         qrb__parallel_for(ctx, divide_up(rows, ROWS), multiply_by_table, job);
@@ -322,7 +210,7 @@ static void *alloc_matrix(qrb_context *ctx, size_t rows, size_t cols,
                : NULL;
 }
 
-static qrb_status alloc_pass(struct multiply *job, size_t all)
+static qrb_status alloc_pass(struct qrb__packed_product *job, size_t all)
 {
     const size_t tokens = smaller(all, PASS);
     qrb_context *ctx = job->packed->ctx;
@@ -337,7 +225,8 @@ static qrb_status alloc_pass(struct multiply *job, size_t all)
     complete = job->inputs != NULL && job->outputs != NULL;
     if (job->tiles->looks_up && job->planes == 0 && all <= LOOKUPS) {
         job->lookups =
-            alloc_matrix(ctx, tokens, lookup_cols(job->packed), sizeof(float));
+            alloc_matrix(ctx, tokens, qrb__packed_lookup_cols(job->packed),
+                         sizeof(float));
         complete = complete && job->lookups != NULL;
     } else if (job->planes == 0) {
         job->decoded = alloc_matrix(ctx, workers * DECODED_ROWS, cols,
@@ -360,7 +249,7 @@ static qrb_status alloc_pass(struct multiply *job, size_t all)
 }
 
 /* How many bytes each activation becomes; 0: rows are decoded. */
-static size_t planes_of(const struct multiply *job, size_t tokens)
+static size_t planes_of(const struct qrb__packed_product *job, size_t tokens)
 {
     const struct qrb__code_kernels *kernels = &job->packed->ctx->kernels.codes;
 
@@ -373,7 +262,8 @@ static size_t planes_of(const struct multiply *job, size_t tokens)
                : QRB__CODE_PLANES;
 }
 
-static qrb_status load_bias(struct multiply *job, const struct qrb__view *bias)
+static qrb_status load_bias(struct qrb__packed_product *job,
+                            const struct qrb__view *bias)
 {
     qrb_context *ctx = job->packed->ctx;
 
@@ -392,7 +282,7 @@ qrb_status qrb__packed_multiply(const qrb_packed *packed,
                                 const struct qrb__view *bias,
                                 uint32_t act_bits, const struct qrb__view *y)
 {
-    struct multiply job = { .packed = packed,
+    struct qrb__packed_product job = { .packed = packed,
                             .x = x,
                             .y = y,
                             .act_bits = act_bits,

@@ -36,29 +36,35 @@ struct row {
     size_t tokens;
     const char *type; /* of the peer */
     bool set;
+    bool table;       /* a row: as SqueezeLLM has them */
+    double outliers;  /* part of the weights beside the table */
 };
 
 #define RTN QRB_QUANTIZER_RTN
 static const struct row table[] = {
-    { "w4g128a32 n=1 set", RTN, 4, 128, 0, 1, "q4_0", true },
-    { "w4g32a32 n=1 set", RTN, 4, 32, 0, 1, "q4_0", true },
-    { "w4g128a8 n=1 set", RTN, 4, 128, 8, 1, "q4_0", true },
-    { "w4g128a32 n=1", RTN, 4, 128, 0, 1, "q4_0", false },
-    { "w4g32a32 n=1", RTN, 4, 32, 0, 1, "q4_0", false },
-    { "w4g128a8 n=1", RTN, 4, 128, 8, 1, "q4_0", false },
-    { "w2g128a32 n=1", RTN, 2, 128, 0, 1, "q4_0", false },
-    { "w3g128a32 n=1", RTN, 3, 128, 0, 1, "q4_0", false },
-    { "w8a32 n=1", RTN, 8, 0, 0, 1, "q8_0", false },
-    { "w4g128a32 n=8", RTN, 4, 128, 0, 8, "q4_0", false },
-    { "w4g128a8 n=8", RTN, 4, 128, 8, 8, "q4_0", false },
-    { "w4g32a8 n=8", RTN, 4, 32, 8, 8, "q4_0", false },
-    { "w4g128a32 n=32", RTN, 4, 128, 0, 32, "q4_0", false },
-    { "w4g128a8 n=32", RTN, 4, 128, 8, 32, "q4_0", false },
-    { "w4g128a32 n=512", RTN, 4, 128, 0, 512, "q4_0", false },
-    { "w4g128a8 n=512", RTN, 4, 128, 8, 512, "q4_0", false },
-    { "w8a8 n=512", RTN, 8, 0, 8, 512, "q8_0", false },
-    { "nf4 n=1", QRB_QUANTIZER_NF4, 4, 0, 0, 1, "q4_0", false },
-    { "nf4 n=512", QRB_QUANTIZER_NF4, 4, 0, 0, 512, "q4_0", false },
+    { "w4g128a32 n=1 set", RTN, 4, 128, 0, 1, "q4_0", true, false, 0 },
+    { "w4g32a32 n=1 set", RTN, 4, 32, 0, 1, "q4_0", true, false, 0 },
+    { "w4g128a8 n=1 set", RTN, 4, 128, 8, 1, "q4_0", true, false, 0 },
+    { "w4g128a32 n=1", RTN, 4, 128, 0, 1, "q4_0", false, false, 0 },
+    { "w4g32a32 n=1", RTN, 4, 32, 0, 1, "q4_0", false, false, 0 },
+    { "w4g128a8 n=1", RTN, 4, 128, 8, 1, "q4_0", false, false, 0 },
+    { "w2g128a32 n=1", RTN, 2, 128, 0, 1, "q4_0", false, false, 0 },
+    { "w3g128a32 n=1", RTN, 3, 128, 0, 1, "q4_0", false, false, 0 },
+    { "w8a32 n=1", RTN, 8, 0, 0, 1, "q8_0", false, false, 0 },
+    { "w4g128a32 n=8", RTN, 4, 128, 0, 8, "q4_0", false, false, 0 },
+    { "w4g128a8 n=8", RTN, 4, 128, 8, 8, "q4_0", false, false, 0 },
+    { "w4g32a8 n=8", RTN, 4, 32, 8, 8, "q4_0", false, false, 0 },
+    { "w4g128a32 n=32", RTN, 4, 128, 0, 32, "q4_0", false, false, 0 },
+    { "w4g128a8 n=32", RTN, 4, 128, 8, 32, "q4_0", false, false, 0 },
+    { "w4g128a32 n=512", RTN, 4, 128, 0, 512, "q4_0", false, false, 0 },
+    { "w4g128a8 n=512", RTN, 4, 128, 8, 512, "q4_0", false, false, 0 },
+    { "w8a8 n=512", RTN, 8, 0, 8, 512, "q8_0", false, false, 0 },
+    { "nf4 n=1", QRB_QUANTIZER_NF4, 4, 0, 0, 1, "q4_0", false, false, 0 },
+    { "nf4 n=512", QRB_QUANTIZER_NF4, 4, 0, 0, 512, "q4_0", false, false, 0 },
+    { "table3 n=1", RTN, 3, 0, 0, 1, "q4_0", false, true, 0 },
+    { "table3+0.5% n=1", RTN, 3, 0, 0, 1, "q4_0", false, true, 0.005 },
+    { "table4 n=1", RTN, 4, 0, 0, 1, "q4_0", false, true, 0 },
+    { "table4+0.5% n=1", RTN, 4, 0, 0, 1, "q4_0", false, true, 0.005 },
 };
 
 struct subject {
@@ -112,7 +118,46 @@ static size_t bytes_of(const qrb_packed *packed)
         bytes += scales * sizeof(float);
     if (tiles->byte_zeros != NULL)
         bytes += scales;
+    if (packed->table != NULL)
+        bytes = SIDE * (packed->row_bytes +
+                        (sizeof(float) << packed->bits));
+    if (packed->sparse.row_start != NULL)
+        bytes += SIDE * sizeof(size_t) +
+                 packed->sparse.row_start[SIDE] *
+                     (sizeof(uint32_t) + sizeof(float));
     return bytes;
+}
+
+/* A table of each row, and outliers at random columns. */
+static void add_table(struct subject *s, qrb_packed *packed)
+{
+    const struct qrb__random random = qrb__random_at(7, 0, 0);
+    struct qrb__sparse *sparse = &packed->sparse;
+    const size_t values = (size_t)SIDE << packed->bits;
+    const size_t most = (size_t)(1.2 * s->row->outliers * SIDE * SIDE) + 1;
+    size_t n = 0;
+
+    packed->table = qrb__alloc_array(s->ctx, values, sizeof(float));
+    if (packed->table == NULL)
+        exit(EXIT_FAILURE);
+    for (size_t i = 0; i < values; i++)
+        packed->table[i] = (float)qrb__random_normal(&random, i);
+    if (s->row->outliers == 0)
+        return;
+    sparse->row_start = qrb__alloc_array(s->ctx, SIDE + 1, sizeof(size_t));
+    sparse->columns = qrb__alloc_array(s->ctx, most, sizeof(uint32_t));
+    sparse->values = qrb__alloc_array(s->ctx, most, sizeof(float));
+    if (sparse->row_start == NULL || sparse->columns == NULL ||
+        sparse->values == NULL)
+        exit(EXIT_FAILURE);
+    for (size_t i = 0; i < (size_t)SIDE * SIDE; i++) {
+        if (qrb__random_uniform(&random, i) < s->row->outliers && n < most) {
+            sparse->columns[n] = (uint32_t)(i % SIDE);
+            sparse->values[n++] = 1;
+        }
+        if (i % SIDE == SIDE - 1)
+            sparse->row_start[i / SIDE + 1] = n;
+    }
 }
 
 static void quantize(struct subject *s, qrb_tensor *w, size_t layer)
@@ -126,6 +171,8 @@ static void quantize(struct subject *s, qrb_tensor *w, size_t layer)
     check(s->ctx, qrb_quantizer_create(s->ctx, &options, &quantizer));
     check(s->ctx, qrb_quantizer_quantize(quantizer, w, &s->packed[layer]));
     qrb_quantizer_destroy(quantizer);
+    if (s->row->table)
+        add_table(s, s->packed[layer]);
 }
 
 static void multiply(void *arg)
