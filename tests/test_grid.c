@@ -22,7 +22,7 @@ static void fill(uint32_t seed, size_t n, double *out)
 
 static struct qrb__grid grid_of(uint32_t mode, uint32_t bits)
 {
-    return (struct qrb__grid){ mode, bits, false, false };
+    return (struct qrb__grid){ mode, bits, false, false, false };
 }
 
 static void assert_case(const struct qrb__grid *grid, const double *w,
@@ -86,7 +86,7 @@ END_TEST
 /* Quantizers 1.5: in float32 the quotient of 0.2 and 0.4 is a tie. */
 START_TEST(float32_takes_the_tie_that_double_misses)
 {
-    const struct qrb__grid grid = { QRB_GRID_S_GPTQ, 3, true, false };
+    const struct qrb__grid grid = { QRB_GRID_S_GPTQ, 3, true, false, false };
     const int32_t expected[6] = { 2, 3, 4, 4, 5, 7 };
     struct qrb__grid_scale scale;
     float w[6];
@@ -105,10 +105,10 @@ END_TEST
 /* Quantizers 1.1: A_PAPER and A_MAX are one grid in exact arithmetic. */
 START_TEST(a_paper_and_a_max_part_at_ties_of_float32)
 {
-    const struct qrb__grid paper = { QRB_GRID_A_PAPER, 2, true, false };
-    const struct qrb__grid max = { QRB_GRID_A_MAX, 2, true, false };
-    const struct qrb__grid paper3 = { QRB_GRID_A_PAPER, 3, true, false };
-    const struct qrb__grid max3 = { QRB_GRID_A_MAX, 3, true, false };
+    const struct qrb__grid paper = { QRB_GRID_A_PAPER, 2, true, false, false };
+    const struct qrb__grid max = { QRB_GRID_A_MAX, 2, true, false, false };
+    const struct qrb__grid paper3 = { QRB_GRID_A_PAPER, 3, true, false, false };
+    const struct qrb__grid max3 = { QRB_GRID_A_MAX, 3, true, false, false };
     struct qrb__grid_scale scale = qrb__grid_of_range_f32(&paper, -1.5f, 0.3f);
 
     ck_assert_double_eq(scale.scale, 0.59999996f);
@@ -127,7 +127,7 @@ END_TEST
 /* Quantizers 1.2. */
 START_TEST(official_quirks_are_kept_where_they_are_the_mode)
 {
-    struct qrb__grid grid = { QRB_GRID_S_GPTQ, 4, true, false };
+    struct qrb__grid grid = { QRB_GRID_S_GPTQ, 4, true, false, false };
     const double h = 1.25 / 15;
     const int32_t saturated[4] = { 14, 15, 15, 15 };
     const double saturated_values[4] = { 6 * h, 7 * h, 7 * h, 7 * h };
@@ -260,8 +260,8 @@ END_TEST
 /* Quantizers 1.4. */
 START_TEST(the_clip_search_finds_the_published_ranges)
 {
-    const struct qrb__grid three = { QRB_GRID_A_GPTQ, 3, false, true };
-    const struct qrb__grid two = { QRB_GRID_A_GPTQ, 2, false, true };
+    const struct qrb__grid three = { QRB_GRID_A_GPTQ, 3, false, true, false };
+    const struct qrb__grid two = { QRB_GRID_A_GPTQ, 2, false, true, false };
     const double eight[8] = { 0.1, -0.2, 0.3, -0.4, 0.5, -0.6, 0.7, 2.0 };
     struct qrb__grid_scale scale = qrb__grid_fit_f64(&three, six, 6);
     double errors[QRB__GRID_CLIPS] = { 0 };
@@ -307,7 +307,7 @@ START_TEST(the_clip_search_never_raises_its_error)
     for (size_t i = 0; i < MANY; i++)
         single[i] = (float)w[i];
     for (uint32_t mode = 1; mode < QRB_GRID_S_SMOOTH; mode++) {
-        const struct qrb__grid grid = { mode, 3, false, true };
+        const struct qrb__grid grid = { mode, 3, false, true, false };
         double errors[QRB__GRID_CLIPS] = { 0 };
         double singles[QRB__GRID_CLIPS] = { 0 };
         double lo;
@@ -546,7 +546,7 @@ START_TEST(finite_weights_never_make_anything_else)
                         (variant & 1) != 0 && mode != QRB_GRID_S_SMOOTH;
                     const struct qrb__grid grid = { mode, bits,
                                                     (variant & 2) != 0,
-                                                    search };
+                                                    search, false };
                     const double *w = extremes[i];
                     struct qrb__grid_scale scale =
                         qrb__grid_fit_f64(&grid, w, 3);

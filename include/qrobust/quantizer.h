@@ -18,6 +18,7 @@ enum qrb_quantizer_kind {
     QRB_QUANTIZER_NF4 = 3,  /**< 4-bit normal float, blocks of 64 */
     QRB_QUANTIZER_FP16 = 4, /**< rounding through IEEE half */
     QRB_QUANTIZER_BF16 = 5, /**< rounding through bfloat16 */
+    QRB_QUANTIZER_AWQ = 7, /**< inputs scaled so that outputs change least */
     QRB_QUANTIZER_SMOOTHQUANT = 8, /**< inputs scaled by their magnitudes */
     QRB_QUANTIZER_SQUEEZELLM = 9 /**< a table a row, and sparse outliers */
 };
@@ -108,6 +109,20 @@ typedef struct qrb_squeezellm_options {
 #define QRB_SQUEEZELLM_OPTIONS_INIT \
     { sizeof(qrb_squeezellm_options), 0, 0, 0, QRB_SQUEEZELLM_EXACT, 0 }
 
+/* Of AWQ.  Start from QRB_AWQ_OPTIONS_INIT. */
+typedef struct qrb_awq_options {
+    size_t struct_size;
+    uint32_t ratios;       /* exponents tried, k / ratios with k below it, 1 to
+                              1000; default 20 */
+    uint32_t clip;         /* 1: search limits of the weights of each group, in
+                              use alone; default 1 */
+    uint32_t duo_scaling;  /* 1: scales look at the weights, too; default 0 */
+    uint32_t reserved;     /* 0 */
+} qrb_awq_options;
+
+/** The defaults of AWQ. */
+#define QRB_AWQ_OPTIONS_INIT { sizeof(qrb_awq_options), 20, 1, 0, 0 }
+
 /* Start from QRB_QUANTIZER_OPTIONS_INIT.  Kinds on a uniform grid look at
  * bits, RTN alone at grid: of the others it is the method's own.  The other
  * options are refused where the kind has no use for them, and so are options
@@ -134,11 +149,12 @@ typedef struct qrb_quantizer_options {
     uint32_t reserved;     /* 0 */
     const qrb_smoothquant_options *smoothquant; /* copied; NULL: the defaults */
     const qrb_squeezellm_options *squeezellm;   /* likewise */
+    const qrb_awq_options *awq;                 /* likewise */
 } qrb_quantizer_options;
 
 #define QRB_QUANTIZER_OPTIONS_INIT \
     { sizeof(qrb_quantizer_options), 0, QRB_QUANTIZER_RTN, 4, \
-      QRB_GRID_A_GPTQ, QRB_PER_GROUP, 0, 0, 0, 0, 0, 0 }
+      QRB_GRID_A_GPTQ, QRB_PER_GROUP, 0, 0, 0, 0, 0, 0, 0 }
 
 /**
  * Make a quantizer.
@@ -252,6 +268,18 @@ QRB_API qrb_status qrb_quantizer_quantize(const qrb_quantizer *quantizer,
  * nearest on the grid S_SMOOTH; its inputs are to be divided by s, and columns
  * of inputs that are always zero have s_j = 1.  It scales inputs in chains,
  * and needs inputs with ranges.
+ *
+ * AWQ (Lin et al., MLSys 2024, arXiv:2306.00978) multiplies column j by
+ * s_j = mean|x_j|^r, at least 1e-4, over the root of their largest times their
+ * smallest; of all r it takes the one whose weights, rounded on the grid A_AWQ
+ * (A_GPTQ's scale where the zero point is no code, unless compat), change
+ * |X (W - Q)^T|^2 least, r = 0, which is rounding to nearest, included.  With
+ * duo_scaling s_j = mean|x_j|^r / (mean_r(|w_rj| / max of its group)^(1-r) +
+ * 1e-4).  Alone it then limits the weights of each group to the multiple of
+ * their largest, of 1, 0.95, .. 0.55, that changes the group's share of the
+ * outputs least, unless all limits together make the whole worse.  In chains
+ * it scales inputs.  It needs inputs with Gram matrix and ranges, and its loss
+ * is the mean squared error of the outputs.
  *
  * SQUEEZELLM (Kim et al., ICML 2024, arXiv:2306.07629) gives each row a table
  * of 2^bits values that make the sum of fisher (w - q)^2 over its weights

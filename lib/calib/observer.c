@@ -3,6 +3,7 @@
 
 #include <float.h>
 
+#include "calib/quadratic.h"
 #include "tensor/view.h"
 
 size_t qrb__observer_bands(const qrb_observer *observer)
@@ -110,6 +111,21 @@ void qrb__observer_gram_f64(const qrb_observer *observer, double *out)
     struct reading job = { observer, out, NULL };
 
     read_gram(&job);
+}
+
+void qrb__observer_quadratic(const qrb_observer *observer, const double *d,
+                             size_t rows, double *scratch, double *out)
+{
+    const struct qrb__quadratic form = { rows, observer->options.columns, out };
+
+    for (size_t r = 0; r < rows; r++)
+        out[r] = 0;
+    for (size_t b = 0; b < qrb__observer_bands(observer); b++) {
+        const struct qrb__observer_band band = qrb__observer_band(observer, b);
+
+        qrb__quadratic_band_f64(observer->ctx, &form, band.first, band.height,
+                                band.rows, band.width, d, scratch);
+    }
 }
 
 qrb_status qrb_observer_create(qrb_context *ctx,

@@ -30,6 +30,7 @@ struct qrb__grid {
     uint32_t bits; /* N */
     bool compat;   /* the official outcome where a rule replaces it */
     bool mse_clip; /* search the range of least |error|^2.4 */
+    bool storable; /* A_GPTQ's scale where A_AWQ's zero point is no code */
 };
 
 struct qrb__grid_scale {

@@ -7,6 +7,7 @@ const struct qrb__quantizer_kind *const qrb__quantizer_kinds[] = {
     &qrb__quantizer_rtn,  &qrb__quantizer_int8, &qrb__quantizer_nf4,
     &qrb__quantizer_fp16, &qrb__quantizer_bf16, &qrb__quantizer_smoothquant,
     &qrb__quantizer_squeezellm,
+    &qrb__quantizer_awq,
 };
 const size_t qrb__quantizer_kind_count =
     sizeof qrb__quantizer_kinds / sizeof *qrb__quantizer_kinds;

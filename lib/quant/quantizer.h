@@ -125,5 +125,6 @@ extern const struct qrb__quantizer_kind qrb__quantizer_fp16;
 extern const struct qrb__quantizer_kind qrb__quantizer_bf16;
 extern const struct qrb__quantizer_kind qrb__quantizer_smoothquant;
 extern const struct qrb__quantizer_kind qrb__quantizer_squeezellm;
+extern const struct qrb__quantizer_kind qrb__quantizer_awq;
 
 #endif

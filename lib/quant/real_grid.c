@@ -110,7 +110,10 @@ struct qrb__grid_scale REAL(qrb__grid_of_range)(const struct qrb__grid *grid,
         break;
     case QRB_GRID_A_AWQ:
         h = step_of(lo, hi, least, qmax);
-        z = clamp(-REAL(qrb__round_even)(lo / h), 0, qmax);
+        z = -REAL(qrb__round_even)(lo / h);
+        if (grid->storable && !(z >= 0 && z <= qmax))
+            gptq_scale(lo, hi, qmax, &h, &z);
+        z = clamp(z, 0, qmax);
         break;
     case QRB_GRID_A_OMNI:
         h = clamp(step_of(lo, hi, 0, qmax), least, most);

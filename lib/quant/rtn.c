@@ -40,9 +40,10 @@ static qrb_status check_options(qrb_context *ctx,
 void qrb__grid_layout(qrb_packed *packed, const qrb_quantizer_options *options,
                       uint32_t mode, uint32_t dtype)
 {
-    packed->grid = (struct qrb__grid){ mode, options->bits,
-                                       options->compat != 0,
-                                       options->mse_clip != 0 };
+    packed->grid = (struct qrb__grid){ .mode = mode,
+                                       .bits = options->bits,
+                                       .compat = options->compat != 0,
+                                       .mse_clip = options->mse_clip != 0 };
     packed->bits = options->bits;
     packed->code_zero =
         qrb__grid_is_signed(mode) ? 1 << (options->bits - 1) : 0;

@@ -2,6 +2,7 @@
  * perhaps "g" and a group size, and chains of such by "+". */
 #include "quant/quantizer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { MAX_LINKS = 8 };
@@ -86,14 +87,27 @@ static size_t read_links(const char *name, qrb_quantizer_options *links)
     return count;
 }
 
+/* Names of the kinds, with what follows them. */
 static qrb_status fail_name(qrb_context *ctx, const char *name)
 {
+    char list[256] = "";
+    size_t length = 0;
+
+    for (size_t i = 0; i < qrb__quantizer_kind_count; i++) {
+        const struct qrb__quantizer_kind *kind = qrb__quantizer_kinds[i];
+        const int more = snprintf(list + length, sizeof list - length, "%s%s%s",
+                                  i == 0 ? "" : ", ", kind->name,
+                                  kind->has_bits ? "<bits>" : "");
+
+        length += (size_t)more;
+        if (length >= sizeof list)
+            break;
+    }
     return qrb__fail(ctx, QRB_E_INVALID_ARG,
-                     "no quantizer is called \"%.40s\"; fp16, bf16, int8, "
-                     "nf4, and rtn<bits>, rtn<bits>g<group_size> are, with 2 "
-                     "to 8 bits, such as rtn4g32; so are smoothquant and "
-                     "squeezellm with bits, and chains such as smoothquant+rtn4g128",
-                     name);
+                     "no quantizer is called \"%.40s\"; %s are, with 2 to 8 "
+                     "bits and perhaps a group size, such as rtn4g32, and "
+                     "chains by +",
+                     name, list);
 }
 
 qrb_status qrb_quantizer_create_named(qrb_context *ctx, const char *name,
