@@ -560,8 +560,8 @@ START_TEST(names_that_are_none_are_refused)
         "",          "+",            "rtn",         "rtn4+",
         "+rtn4",     "smoothquant",  "smoothquant+rtn", "rtn4+rtn4",
         "int8+rtn4", "smoothquant1+rtn4", "smoothquant+fp16",
-        "smoothquant+smoothquant+smoothquant+smoothquant+smoothquant+"
-        "smoothquant+smoothquant+smoothquant+rtn4",
+        ("smoothquant+smoothquant+smoothquant+smoothquant+smoothquant+"
+         "smoothquant+smoothquant+smoothquant+rtn4"),
         "smoothquant+rtn4g", "smoothquant8 +rtn4", "int84", "nf4g32"
     };
     qrb_context *ctx = context_of(1);

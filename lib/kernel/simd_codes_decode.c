@@ -147,9 +147,9 @@ static inline veci codes_from(const struct reader *reader, size_t i)
 
     if (reader->bytes - at >= WINDOW)
         return spread_bytes(
-            _mm_loadu_si128((const __m128i *)(reader->codes + at)), reader);
+            _mm_loadu_si128((const void *)(reader->codes + at)), reader);
     memcpy(window, reader->codes + at, reader->bytes - at);
-    return spread_bytes(_mm_loadu_si128((const __m128i *)window), reader);
+    return spread_bytes(_mm_loadu_si128((const void *)window), reader);
 }
 
 /* Whether every unit begins with a byte. */
