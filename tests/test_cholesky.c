@@ -175,19 +175,31 @@ START_TEST(a_matrix_that_is_not_positive_fails_at_its_pivot)
 }
 END_TEST
 
-/* x x^T is of rank one: after the first pivot there is nothing but rounding
- * errors, which are no pivots even where they are positive. */
+/* Element of a matrix whose first columns are far from alike. */
+static double integer_at(uint64_t seed, size_t i, size_t k)
+{
+    return round(9 * random_at(seed, 3 * i + k)) + 20 * (i == k);
+}
+
+/* A A^T of integers A [N, 3] is exactly of rank three: after three pivots there
+ * is nothing but rounding errors, which are no pivots even where they are
+ * positive. */
 START_TEST(what_rounding_leaves_is_no_pivot)
 {
-    enum { N = 40 };
+    enum { N = 10, RANK = 3 };
     qrb_context *ctx = context_of(1);
     double *a = matrix(N);
 
-    for (uint64_t seed = 0; seed < 20; seed++) {
+    for (uint64_t seed = 0; seed < 50; seed++) {
         for (size_t i = 0; i < N; i++)
-            for (size_t j = 0; j < N; j++)
-                a[i * N + j] = random_at(seed, i) * random_at(seed, j);
-        ck_assert_uint_eq(factor(ctx, N, a), 1);
+            for (size_t j = 0; j < N; j++) {
+                double sum = 0;
+
+                for (size_t k = 0; k < RANK; k++)
+                    sum += integer_at(seed, i, k) * integer_at(seed, j, k);
+                a[i * N + j] = sum;
+            }
+        ck_assert_uint_eq(factor(ctx, N, a), RANK);
     }
     free(a);
     qrb_context_destroy(ctx);

@@ -752,7 +752,7 @@ END_TEST
 
 START_TEST(the_scale_of_inputs_changes_no_code)
 {
-    static const double factors[] = { 3, 1e-3, 7e5, 1e-290, 1e290 };
+    static const double factors[] = { 3, 1e-3, 7e5, 1e-306, 1e290 };
     const struct qrb__gptq options = variant((size_t)_i);
     qrb_context *ctx = context_of(1);
     struct task task = random_task(6, 60, 90, 11);
@@ -774,6 +774,94 @@ START_TEST(the_scale_of_inputs_changes_no_code)
         free_task(&scaled);
     }
     free_answer(&first);
+    free_task(&task);
+    qrb_context_destroy(ctx);
+}
+END_TEST
+
+/* Inputs that are nearly white, where either may win.  Dead columns with heavy
+ * weights count for nothing, and neither does what the damping adds. */
+START_TEST(what_is_nearer_to_the_outputs_is_kept)
+{
+    qrb_context *ctx = context_of(1);
+    size_t kept = 0;
+
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        struct task task = random_task(1, 24, 1, seed);
+        struct qrb__gptq options = options_of(2, seed % 2 ? 8 : 0);
+        struct answer nearest;
+        struct answer answer;
+        double limit;
+
+        options.damping = seed % 3 ? 0.01 : 0.3;
+        options.act_order = seed % 5 == 0;
+        for (size_t k = 0; k < 24; k++) {
+            for (size_t j = 0; j < 24; j++)
+                task.gram[k * 24 + j] =
+                    k == 5 || j == 5 || k == 20 || j == 20
+                        ? 0
+                        : (k == j) + 0.1 * (double)(k % 5) * (double)(j % 5);
+            if (k == 5 || k == 20)
+                task.w[k] *= 1.5;
+        }
+        nearest = round_to_nearest(&options, &task);
+        limit = trace(&task, &nearest, false);
+        answer = solve(ctx, &options, &task);
+        if (fabs(answer.result.error - limit) > 1e-9 * limit)
+            ck_assert_int_eq(answer.result.outcome,
+                             answer.result.error > limit ? QRB__GPTQ_NO_BETTER
+                                                         : QRB__GPTQ_SOLVED);
+        kept += answer.result.outcome == QRB__GPTQ_NO_BETTER;
+        free_answer(&answer);
+        free_answer(&nearest);
+        free_task(&task);
+    }
+    ck_assert_uint_ge(kept, 5);
+    qrb_context_destroy(ctx);
+}
+END_TEST
+
+/* Columns of equal moments keep the order they came in. */
+START_TEST(equal_moments_are_swept_as_they_come)
+{
+    struct qrb__gptq options = options_of(3, 8);
+    qrb_context *ctx = context_of(1);
+    struct task task = random_task(12, 40, 60, 2);
+    struct answer plain;
+    struct answer ordered;
+
+    for (size_t i = 0; i < 40; i++)
+        for (size_t j = 0; j < 40; j++)
+            task.gram[i * 40 + j] =
+                pow(0.8, fabs((double)i - (double)j)); /* 1 on the diagonal */
+    plain = solve(ctx, &options, &task);
+    options.act_order = true;
+    ordered = solve(ctx, &options, &task);
+    assert_codes(&ordered, 480, plain.result.codes);
+    free_answer(&plain);
+    free_answer(&ordered);
+    free_task(&task);
+    qrb_context_destroy(ctx);
+}
+END_TEST
+
+/* Its moment is 1, which is immense beside those of the others. */
+START_TEST(a_dead_column_beside_faint_inputs_overflows_nothing)
+{
+    const struct qrb__gptq options = options_of(4, 0);
+    qrb_context *ctx = context_of(1);
+    struct task task = random_task(60, 40, 60, 2);
+    struct answer answer;
+
+    for (size_t i = 0; i < 2400; i++)
+        task.w[i] *= 1e6;
+    for (size_t i = 0; i < 40; i++)
+        for (size_t j = 0; j < 40; j++)
+            task.gram[i * 40 + j] *= i == 3 || j == 3 ? 0 : 1e-306;
+    answer = solve(ctx, &options, &task);
+    ck_assert_int_eq(answer.result.outcome, QRB__GPTQ_SOLVED);
+    ck_assert(isfinite(answer.result.loss));
+    free_answer(&answer);
     free_task(&task);
     qrb_context_destroy(ctx);
 }
@@ -907,6 +995,7 @@ START_TEST(no_finite_moments_make_it_fail)
         } else if (answer.result.outcome == QRB__GPTQ_SOLVED) {
             ck_assert(isfinite(answer.result.loss));
             ck_assert(isfinite(answer.result.error));
+            ck_assert_double_ge(answer.result.error, 0);
         }
         /* Fewer tokens than columns: only a damping makes that definite. */
         if (_i == 0 && options.damping == 0)
@@ -1083,6 +1172,10 @@ int main(void)
     tcase_add_loop_test(contracts,
                         every_grid_is_at_least_as_near_as_round_to_nearest, 0,
                         2 * GRIDS);
+    tcase_add_test(contracts, what_is_nearer_to_the_outputs_is_kept);
+    tcase_add_test(contracts, equal_moments_are_swept_as_they_come);
+    tcase_add_test(contracts,
+                   a_dead_column_beside_faint_inputs_overflows_nothing);
     tcase_add_test(contracts, the_first_column_is_rounded_to_nearest);
     tcase_add_loop_test(contracts, no_finite_moments_make_it_fail, 0, 5);
     tcase_add_test(contracts,

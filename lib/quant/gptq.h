@@ -26,8 +26,8 @@ enum {
 
 struct qrb__gptq {
     struct qrb__grid grid;
-    size_t group_size;  /* columns a scale, the last group of a row may be
-                          shorter; 0: the row */
+    size_t group_size;  /* columns a scale, at most those of a row, whose last
+                          group may be shorter; 0: the row */
     size_t block_size;  /* columns between updates of all that is left, >= 1 */
     double damping;     /* of the mean of H's diagonal, >= 0 */
     bool fresh;         /* groups see all that was made up for, not only what

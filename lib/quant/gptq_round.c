@@ -26,13 +26,6 @@ struct rounding {
     double *sums;    /* [CHUNK] of a chunk's rows, less the damping */
 };
 
-static size_t group_length(const struct qrb__gptq_work *work, size_t first)
-{
-    const size_t left = work->problem->cols - first;
-
-    return work->group < left ? work->group : left;
-}
-
 static void round_row(size_t row, size_t worker, void *arg)
 {
     struct qrb__gptq_work *work = arg;
@@ -41,7 +34,7 @@ static void round_row(size_t row, size_t worker, void *arg)
 
     (void)worker;
     for (size_t j = 0; j < cols; j += work->group) {
-        const size_t n = group_length(work, j);
+        const size_t n = qrb__gptq_group_length(work, j);
         const size_t at = row * work->groups + j / work->group;
         const struct qrb__grid_scale scale =
             qrb__grid_fit_f64(&work->options->grid, w + j, n);
@@ -73,7 +66,7 @@ static void change_row(size_t task, size_t worker, void *arg)
     double sum = 0;
 
     for (size_t j = 0; j < cols; j += work->group) {
-        const size_t n = group_length(work, j);
+        const size_t n = qrb__gptq_group_length(work, j);
         const struct qrb__grid_scale scale =
             qrb__grid_fit_f64(&work->options->grid, w + j, n);
 

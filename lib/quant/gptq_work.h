@@ -30,6 +30,40 @@ struct qrb__gptq_work {
     struct qrb__gptq_row *sums; /* [rows] */
 };
 
+/* A block of columns, and beyond it those that groups which begin in it reach
+ * into. */
+struct qrb__gptq_panel {
+    struct qrb__gptq_work *work;
+    size_t first;    /* its column, in the order of the sweep */
+    size_t block;    /* columns that are swept */
+    size_t width;    /* columns of the panel, >= block */
+    double *values;  /* [rows, width] W' */
+    double *inverse; /* [width, width] U of its columns */
+};
+
+enum {
+    QRB__GPTQ_TILE = 64, /* rows that are swept together */
+    QRB__GPTQ_STRIP = 32 /* columns between products inside of a panel */
+};
+
+/* What a tile needs beside the panel. */
+struct qrb__gptq_scratch {
+    double *side;   /* [width, TILE] W' on its side, then values */
+    double *errors; /* [STRIP, TILE] of the strip in work */
+    double *group;  /* [group] of a row */
+    int32_t *codes; /* [block, TILE] */
+};
+
+/* Columns from the one at `place` to the end of a group that begins there. */
+size_t qrb__gptq_group_length(const struct qrb__gptq_work *work, size_t place);
+
+/* Whether groups are fitted as the sweep comes to them. */
+bool qrb__gptq_fits_in_sweep(const struct qrb__gptq_work *work);
+
+/* Scale of w [n], which are a group of a row. */
+void qrb__gptq_fit(struct qrb__gptq_work *work, size_t row, size_t group,
+                   const double *w, size_t n);
+
 /* Columns are dead or not, and in order; fills order, dead, live, exponent. */
 qrb_status qrb__gptq_order(struct qrb__gptq_work *work);
 
@@ -39,6 +73,10 @@ qrb_status qrb__gptq_factor(struct qrb__gptq_work *work, bool *definite_out);
 
 /* Codes, scales and group_index of `out`; change becomes D; sums. */
 qrb_status qrb__gptq_sweep(struct qrb__gptq_work *work);
+
+/* Sweep tile `tile` of the rows over a panel. */
+void qrb__gptq_sweep_tile(const struct qrb__gptq_panel *panel, size_t tile,
+                          const struct qrb__gptq_scratch *scratch);
 
 /* Round to nearest into codes, scales and group_index of `out`. */
 void qrb__gptq_round(struct qrb__gptq_work *work);
