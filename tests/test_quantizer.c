@@ -340,7 +340,7 @@ START_TEST(options_without_meaning_are_refused)
     o.grid = 13;
     assert_refused(ctx, &o, "grid 13");
     o = defaults;
-    o.kind = 6;
+    o.kind = 66;
     assert_refused(ctx, &o, "kind 6");
     o = defaults;
     o.granularity = QRB_PER_TENSOR;

@@ -18,6 +18,7 @@ enum qrb_quantizer_kind {
     QRB_QUANTIZER_NF4 = 3,  /**< 4-bit normal float, blocks of 64 */
     QRB_QUANTIZER_FP16 = 4, /**< rounding through IEEE half */
     QRB_QUANTIZER_BF16 = 5, /**< rounding through bfloat16 */
+    QRB_QUANTIZER_GPTQ = 6, /**< errors made up for in columns to come */
     QRB_QUANTIZER_AWQ = 7, /**< inputs scaled so that outputs change least */
     QRB_QUANTIZER_SMOOTHQUANT = 8, /**< inputs scaled by their magnitudes */
     QRB_QUANTIZER_SQUEEZELLM = 9 /**< a table a row, and sparse outliers */
@@ -74,6 +75,32 @@ enum qrb_granularity {
     QRB_PER_TENSOR = 1 /**< the whole matrix; of RTN */
 };
 
+/** What the groups of GPTQ see when they are fitted.  Pinned values. */
+enum qrb_group_stats {
+    QRB_GROUP_STATS_LAZY = 0, /**< what was made up for before their block, as
+                                   in the published program */
+    QRB_GROUP_STATS_FRESH = 1 /**< all that was made up for */
+};
+
+/* Of GPTQ.  Start from QRB_GPTQ_OPTIONS_INIT. */
+typedef struct qrb_gptq_options {
+    size_t struct_size;
+    size_t block_size;      /* columns between updates of all that are left, at
+                               least 1; default 128 */
+    double damping;         /* share of the mean of the Hessian's diagonal that
+                               is added to it, at least 0; default .01 */
+    uint32_t group_stats;   /* enum qrb_group_stats; default lazy */
+    uint32_t act_order;     /* 1: columns of large inputs first; default 0 */
+    uint32_t static_groups; /* 1: groups are fitted before the first column,
+                               so that with act_order they stay groups of
+                               consecutive columns; default 0 */
+    uint32_t reserved;      /* 0 */
+} qrb_gptq_options;
+
+/** The defaults of GPTQ. */
+#define QRB_GPTQ_OPTIONS_INIT \
+    { sizeof(qrb_gptq_options), 128, 0.01, QRB_GROUP_STATS_LAZY, 0, 0, 0 }
+
 /* Of SMOOTHQUANT.  Start from QRB_SMOOTHQUANT_OPTIONS_INIT. */
 typedef struct qrb_smoothquant_options {
     size_t struct_size;
@@ -124,7 +151,7 @@ typedef struct qrb_awq_options {
 #define QRB_AWQ_OPTIONS_INIT { sizeof(qrb_awq_options), 20, 1, 0, 0 }
 
 /* Start from QRB_QUANTIZER_OPTIONS_INIT.  Kinds on a uniform grid look at
- * bits, RTN alone at grid: of the others it is the method's own.  The other
+ * bits, RTN and GPTQ at grid: of the others it is the method's own.  The other
  * options are refused where the kind has no use for them, and so are options
  * of a method that is not the kind. */
 typedef struct qrb_quantizer_options {
@@ -135,9 +162,10 @@ typedef struct qrb_quantizer_options {
     uint32_t kind;        /* enum qrb_quantizer_kind; default RTN */
     uint32_t bits;        /* 2..8 of kinds on a grid and of SQUEEZELLM;
                              default 4 */
-    uint32_t grid;        /* enum qrb_grid_mode, of RTN; default A_GPTQ */
+    uint32_t grid;        /* enum qrb_grid_mode, of RTN and GPTQ; default
+                             A_GPTQ */
     uint32_t granularity; /* enum qrb_granularity; default per group */
-    uint32_t mse_clip;    /* 1: RTN shrinks the range by hundredths down to
+    uint32_t mse_clip;    /* 1: a grid shrinks the range by hundredths down to
                              0.21 and keeps the one of least sum of
                              |error|^2.4; 80 times the work; default 0 */
     uint32_t compat;      /* 1: RTN computes in float32 unless the weights are
@@ -150,11 +178,12 @@ typedef struct qrb_quantizer_options {
     const qrb_smoothquant_options *smoothquant; /* copied; NULL: the defaults */
     const qrb_squeezellm_options *squeezellm;   /* likewise */
     const qrb_awq_options *awq;                 /* likewise */
+    const qrb_gptq_options *gptq;               /* likewise */
 } qrb_quantizer_options;
 
 #define QRB_QUANTIZER_OPTIONS_INIT \
     { sizeof(qrb_quantizer_options), 0, QRB_QUANTIZER_RTN, 4, \
-      QRB_GRID_A_GPTQ, QRB_PER_GROUP, 0, 0, 0, 0, 0, 0, 0 }
+      QRB_GRID_A_GPTQ, QRB_PER_GROUP, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /**
  * Make a quantizer.
@@ -214,6 +243,17 @@ typedef struct qrb_calibration {
 /** Nothing is known. */
 #define QRB_CALIBRATION_INIT { sizeof(qrb_calibration), 0, 0 }
 
+/** What a method came to.  Pinned values. */
+enum qrb_quantize_outcome {
+    QRB_QUANTIZE_DONE = 0, /**< the codes are the method's */
+    /** GPTQ kept round to nearest: all inputs were zero. */
+    QRB_QUANTIZE_NO_INPUTS = 1,
+    /** GPTQ kept round to nearest: no damping made the Hessian definite. */
+    QRB_QUANTIZE_NOT_DEFINITE = 2,
+    /** GPTQ kept round to nearest, whose output error is the smaller one. */
+    QRB_QUANTIZE_NO_BETTER = 3
+};
+
 /* What became of a matrix; set struct_size.  NaN stands for what there is
  * not. */
 typedef struct qrb_quantize_report {
@@ -224,11 +264,13 @@ typedef struct qrb_quantize_report {
     double bits_per_weight;       /* as qrb_packed_bits_per_weight() */
     double loss;                  /* of the method's own objective */
     double damping;               /* share of the mean diagonal, as used */
+    uint32_t outcome;             /* enum qrb_quantize_outcome */
+    uint32_t reserved;            /* 0 */
 } qrb_quantize_report;
 
 /** An empty report. */
 #define QRB_QUANTIZE_REPORT_INIT \
-    { sizeof(qrb_quantize_report), 0, 0, 0, 0, 0 }
+    { sizeof(qrb_quantize_report), 0, 0, 0, 0, 0, 0, 0 }
 
 /**
  * Quantize one matrix, without calibration.
@@ -262,6 +304,21 @@ QRB_API qrb_status qrb_quantizer_quantize(const qrb_quantizer *quantizer,
 
 /**
  * Quantize one matrix by what is known of its use.
+ *
+ * GPTQ (Frantar et al., "GPTQ", ICLR 2023, arXiv:2210.17323, in the order of
+ * its published program) rounds one column after the other on a uniform grid
+ * and makes up for the error of each in the columns to come, as the Hessian
+ * H = (2 / sequences) X^T X asks for: its loss is tr(D Hd D^T) / 2 with
+ * D = W - Q and Hd = H + damping mean(diag H).  Weights of columns whose
+ * inputs are always zero become the value of 0; they still widen the ranges of
+ * whole rows.  Where Hd is not definite the damping goes up by .0015, ten
+ * times at most.  No finite input makes it fail: round to nearest is kept
+ * where no damping helps and where it leaves the smaller output error, and the
+ * report says so.  Arithmetic is in double, also with `compat`, which then is
+ * about S_GPTQ alone; S_SMOOTH, which does not clamp, is refused.  With
+ * act_order and without static_groups the columns of a group are not
+ * consecutive, and 32 bits a column say which group is whose.  It needs inputs
+ * with a Gram matrix.
  *
  * SMOOTHQUANT (Xiao et al., ICML 2023, arXiv:2211.10438) multiplies column j
  * of the weights by s_j = max|x_j|^alpha / max|w_j|^(1 - alpha), and rounds to

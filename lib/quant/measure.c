@@ -102,6 +102,7 @@ static void finish(size_t task, size_t worker, void *arg)
     job->report->bits_per_weight = qrb_packed_bits_per_weight(work->packed);
     job->report->loss = work->loss;
     job->report->damping = work->damping;
+    job->report->outcome = work->outcome;
 }
 
 qrb_status qrb__quantize_measure(const struct qrb__matrix_work *work,

@@ -8,6 +8,7 @@ const struct qrb__quantizer_kind *const qrb__quantizer_kinds[] = {
     &qrb__quantizer_fp16, &qrb__quantizer_bf16, &qrb__quantizer_smoothquant,
     &qrb__quantizer_squeezellm,
     &qrb__quantizer_awq,
+    &qrb__quantizer_gptq,
 };
 const size_t qrb__quantizer_kind_count =
     sizeof qrb__quantizer_kinds / sizeof *qrb__quantizer_kinds;

@@ -123,6 +123,7 @@ extern const struct qrb__quantizer_kind qrb__quantizer_int8;
 extern const struct qrb__quantizer_kind qrb__quantizer_nf4;
 extern const struct qrb__quantizer_kind qrb__quantizer_fp16;
 extern const struct qrb__quantizer_kind qrb__quantizer_bf16;
+extern const struct qrb__quantizer_kind qrb__quantizer_gptq;
 extern const struct qrb__quantizer_kind qrb__quantizer_smoothquant;
 extern const struct qrb__quantizer_kind qrb__quantizer_squeezellm;
 extern const struct qrb__quantizer_kind qrb__quantizer_awq;

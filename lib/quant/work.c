@@ -53,6 +53,7 @@ struct rescaling {
     const struct qrb__matrix_work *work;
     const double *scale;
     void *gram;
+    uint32_t precision; /* of the Gram matrix */
 };
 
 static void scale_row(size_t row, size_t worker, void *arg)
@@ -88,7 +89,7 @@ static void compound(size_t task, size_t worker, void *arg)
 qrb_status qrb__work_scale_inputs(struct qrb__matrix_work *work,
                                   const double *scale)
 {
-    struct rescaling job = { work, scale, NULL };
+    struct rescaling job = { .work = work, .scale = scale };
     qrb_packed *packed = work->packed;
 
     if (packed->input_scale == NULL) {
@@ -112,7 +113,7 @@ static void unscale_row(size_t row, size_t worker, void *arg)
     const double *s = job->scale;
 
     (void)worker;
-    if (job->work->precision == QRB_F64) {
+    if (job->precision == QRB_F64) {
         double *g = (double *)job->gram + row * cols;
 
         for (size_t j = 0; j < cols; j++)
@@ -125,14 +126,25 @@ static void unscale_row(size_t row, size_t worker, void *arg)
     }
 }
 
-void qrb__work_gram(const struct qrb__matrix_work *work, void *out)
+static void load_gram(const struct qrb__matrix_work *work, uint32_t precision,
+                      void *out)
 {
-    struct rescaling job = { work, work->packed->input_scale, out };
+    struct rescaling job = { work, work->packed->input_scale, out, precision };
 
-    if (work->precision == QRB_F64)
+    if (precision == QRB_F64)
         qrb__observer_gram_f64(work->inputs, out);
     else
         qrb__observer_gram_f32(work->inputs, out);
     if (job.scale != NULL)
         qrb__parallel_for(work->ctx, work->cols, unscale_row, &job);
+}
+
+void qrb__work_gram(const struct qrb__matrix_work *work, void *out)
+{
+    load_gram(work, work->precision, out);
+}
+
+void qrb__work_gram_f64(const struct qrb__matrix_work *work, double *out)
+{
+    load_gram(work, QRB_F64, out);
 }

@@ -21,6 +21,7 @@ struct qrb__matrix_work {
     qrb_packed *packed;             /* laid out and zero */
     double loss;                    /* for the report; NaN: none */
     double damping;                 /* likewise */
+    uint32_t outcome;               /* enum qrb_quantize_outcome */
 };
 
 /* The working copy as a view. */
@@ -35,6 +36,8 @@ qrb_status qrb__work_scale_inputs(struct qrb__matrix_work *work,
  * into `out` [cols, cols] of the copy's precision, and of a column the mean of
  * |x| (0 without tokens) and the largest |x|. */
 void qrb__work_gram(const struct qrb__matrix_work *work, void *out);
+/* The Gram matrix in double whatever the copy is. */
+void qrb__work_gram_f64(const struct qrb__matrix_work *work, double *out);
 double qrb__work_mean_magnitude(const struct qrb__matrix_work *work,
                                 size_t column);
 double qrb__work_largest_magnitude(const struct qrb__matrix_work *work,
