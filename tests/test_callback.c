@@ -324,6 +324,7 @@ static void try_training(void)
     REFUSED(qrb_evaluate_batches(w.model, &metric));
     REFUSED(qrb_evaluate_prompts(w.model, w.tokens, &length, 1, &value));
     REFUSED(qrb_fake_quantize(w.model, w.quantizer, NULL));
+    REFUSED(qrb_quantize_model(w.model, w.quantizer, w.tokens, 200, NULL));
     REFUSED(qrb_attack_calibrate(w.model, w.attack, w.tokens, 200, NULL,
                                  &calibrated));
     REFUSED(qrb_repair(w.model, w.other, w.tokens, 200, NULL, &repaired));

@@ -107,6 +107,127 @@ QRB_API qrb_status qrb_fake_quantize(qrb_model *model,
                                      const qrb_quantizer *quantizer,
                                      const qrb_filter *filter);
 
+/** Yes, no, or as the method asks.  Pinned values. */
+enum qrb_choice { QRB_AS_THE_METHOD = 0, QRB_ON = 1, QRB_OFF = 2 };
+
+/* One matrix that qrb_quantize_model() has finished. */
+typedef struct qrb_quantized_matrix {
+    size_t struct_size;
+    const char *name;   /* of the parameter */
+    const char *method; /* in force: "smoothquant+rtn" */
+    const char *note;   /* what was decided otherwise than asked, or "" */
+    size_t parameter;   /* number of its registration */
+    size_t done;        /* matrices that are finished, this one included */
+    size_t total;       /* that the filter selects */
+    uint64_t samples;   /* that were seen at its input; 0: none was needed */
+    uint64_t tokens;    /* likewise */
+    int32_t layer;      /* block, or -1 */
+    uint32_t group_size; /* in force; 0: whole rows, or not of this kind */
+    qrb_quantize_report report; /* output errors are those with the inputs that
+                                   the method saw */
+} qrb_quantized_matrix;
+
+/**
+ * Hears of each matrix of qrb_quantize_model() once its weights are written.
+ *
+ * @param matrix lives until the callback returns
+ * @param packed the codes behind the weights: set *packed to NULL to keep
+ *               them, and release them with qrb_packed_destroy() before the
+ *               context goes
+ * @return 0 goes on, anything else ends the call with QRB_E_CALLBACK
+ */
+typedef int (*qrb_quantized_fn)(const qrb_quantized_matrix *matrix,
+                                qrb_packed **packed, void *user);
+
+/* Start from QRB_QUANTIZE_OPTIONS_INIT. */
+typedef struct qrb_quantize_options {
+    size_t struct_size;
+    const qrb_filter *filter; /* borrowed; NULL: every matrix inside blocks */
+    qrb_quantized_fn done;    /* NULL: nobody listens, and no error is
+                                 measured */
+    void *user;               /* of `done` */
+    size_t samples;      /* sequences of calibration, at least 1; default 128 */
+    size_t context;      /* tokens of each, at least 1; default 512 */
+    size_t finished;     /* matrices, in the order of the call, that an earlier
+                            call has finished: their weights stay; default 0 */
+    uint32_t propagate;  /* enum qrb_choice: inputs are those of a model whose
+                            earlier matrices are quantized already; as the
+                            method asks: on of GPTQ and OMNIQUANT, else off */
+    uint32_t sequential; /* enum qrb_choice: not only blocks but also the steps
+                            inside a block one after another; as the method
+                            asks: on where errors propagate */
+    uint32_t undo;       /* 1: a call that fails or is cancelled puts all
+                            weights back, at the price of a copy of them; 0:
+                            finished matrices stay quantized, all others as
+                            they were; default 1 */
+    uint32_t reserved;   /* 0 */
+} qrb_quantize_options;
+
+#define QRB_QUANTIZE_OPTIONS_INIT \
+    { sizeof(qrb_quantize_options), 0, 0, 0, 128, 512, 0, \
+      QRB_AS_THE_METHOD, QRB_AS_THE_METHOD, 1, 0 }
+
+/**
+ * Quantize the weights that a filter selects, in place, by what a model's
+ * linear layers are fed with.
+ *
+ * Block by block, calibration sequences run through the model, which taps at
+ * QRB_TAP_LINEAR_INPUT; what is seen there is kept for the linears of this
+ * block alone.  Then their weights become the values of their codes, and the
+ * host is told of each (weights_written).
+ *
+ * With propagated errors blocks come in ascending order, and each is
+ * calibrated on the model as it has become; with sequential steps the same
+ * holds inside of a block, whose order is Q K V, then O, then GATE UP FC1,
+ * then DOWN FC2, then all else (true-sequential order of Frantar et al.,
+ * "GPTQ", ICLR 2023, arXiv:2210.17323).  Without, blocks come in descending
+ * order, so that nothing that feeds a matrix has changed before its turn: all
+ * statistics are those of the model as it was.  The number of a block is taken
+ * for its place in the computation; what lies outside blocks is taken to come
+ * behind them.
+ *
+ * Rules for what does not fit: where group_size divides no row, the last group
+ * is shorter; where a row is shorter than group_size, it is one group; scales
+ * of inputs (SMOOTHQUANT, AWQ) stay with their matrix, are folded into no norm,
+ * and are of each matrix for itself.  The note of a matrix says which of these
+ * was applied.  The objective of every method is that of the matrix itself,
+ * |X (W - Q)^T|^2, also where a paper looks at a whole block.
+ *
+ * Memory beside the model's: the statistics of the linears of one step (4
+ * columns^2 bytes each), what the quantizer takes for one matrix, one copy of
+ * the tokens, with undo one of the selected weights, and for SQUEEZELLM a
+ * float32 for each of them: it needs squared gradients, which are collected
+ * first, over the model as it was (`loss_and_grad`), and leaves the gradients
+ * undefined.  The result is a function of weights, text, options and the
+ * context's seed: not of the number of threads.
+ *
+ * The model is put into QRB_MODE_EVAL and left in it; the pass in force rests
+ * meanwhile.  What was tapped of a batch that the host then calls unusable
+ * counts.
+ *
+ * @param tokens  [count] of the calibration text, of which sequences of
+ *                context + 1 tokens (the last is a target only) are drawn as by
+ *                qrb_dataset_batch(), for a host that takes token batches; NULL: the host's own batches
+ *                of QRB_STREAM_CALIBRATION, at most `samples`.  Neither is
+ *                looked at where the method needs no inputs and `done` is NULL;
+ *                a method that needs none does without where there are none.
+ * @param options NULL: the defaults
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL, an option out of its range, nothing
+ *         is selected, a token outside the vocabulary, a method without the
+ *         calibration that it needs); QRB_E_SHAPE (a vector; a text shorter
+ *         than a sequence); QRB_E_NOT_FINITE (a weight, or an input of a
+ *         layer: the message names it); QRB_E_STATE (a weight is perturbed);
+ *         QRB_E_UNSUPPORTED (a method that needs inputs and a convolution, or
+ *         a layer at which the host does not tap; a method that needs
+ *         gradients where there are none; a kind without codes; callbacks
+ *         that are not there); QRB_E_CALLBACK; QRB_E_CANCELLED;
+ *         QRB_E_NO_MEMORY; QRB_E_REENTRANT
+ */
+QRB_API qrb_status qrb_quantize_model(qrb_model *model,
+                                      const qrb_quantizer *quantizer,
+                                      const int32_t *tokens, size_t count,
+                                      const qrb_quantize_options *options);
+
 /* Start from QRB_CALIBRATE_OPTIONS_INIT. */
 typedef struct qrb_calibrate_options {
     size_t struct_size;
