@@ -50,6 +50,8 @@ static const struct {
     { "attack @/model @/out --text @/test.txt --sigma -1", "0 or more" },
     { "train @/out --text @/text.txt --from @/model --dim 8", "own shape" },
     { "repair @/model @/out", "--text FILE is required" },
+    { "quantize @/model @/out", "--method M is required" },
+    { "quantize @/model", "expected MODEL OUT" },
     { "info --threads 5000", "--threads" },
     { "info --quiet=yes", "takes no value" },
     { "info --seed 9223372036854775808", "a whole number" },
@@ -95,7 +97,8 @@ START_TEST(a_failure_is_status_1_and_names_the_file)
 END_TEST
 
 static const char *const commands[] = { "info", "convert", "train",
-                                        "eval", "attack",  "repair" };
+                                        "eval", "attack",  "repair",
+                                        "quantize" };
 
 /* Two stray bytes, a character, and one cut off: names of files are bytes. */
 START_TEST(a_path_that_is_not_utf_8_costs_no_figures)

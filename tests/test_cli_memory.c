@@ -17,6 +17,9 @@ static const char *const jobs[] = {
     "attack @/model @/out --text @/test.txt --sigma 0.1",
     "repair @/model @/out --text @/text.txt --anchor @/model --test "
     "@/test.txt --steps 2 --precision fp32,nf4",
+    "quantize @/model @/out --method rtn --bits 8",
+    "quantize @/model @/out --method smoothquant+rtn --bits 8 --options "
+    "alpha=0.4 --calibration @/text.txt --samples 2 --context 8",
 };
 
 static void fail_at(const char *words, size_t index)

@@ -15,6 +15,8 @@ const struct cli_command cli_commands[] = {
       cli_attack },
     { "repair", "IN OUT", "anchor-guided repair of a damaged model",
       cli_repair },
+    { "quantize", "MODEL OUT", "few bits a weight, by a calibration text",
+      cli_quantize },
     { NULL, NULL, NULL, NULL }
 };
 

@@ -123,6 +123,7 @@ struct cli_model {
     qrb_tokenizer *tokenizer; /* NULL where there is none */
     qrb_engine_config config;
     char texts[16 * 65]; /* digests of those that made it, blanks between */
+    char source[65];     /* digest of the weights that it was made of; or "" */
 };
 
 /* A safetensors directory, a GGUF file, a llama2.c .bin, or a directory that
@@ -146,6 +147,8 @@ uint64_t cli_model_parameters(const qrb_model *model);
 /* A text that the model is trained or calibrated on. */
 void cli_model_note_text(struct cli_model *model,
                          const struct cli_tokens *text);
+/* The weights as they are now are what the model is made of. */
+int cli_model_note_source(struct cli *cli, struct cli_model *model);
 /* Say so when what is measured on is among the texts that made a model. */
 void cli_flag_text(struct cli *cli, const char *texts,
                    const struct cli_tokens *measured, const char *path);
@@ -154,6 +157,22 @@ int cli_model_read_texts(struct cli *cli, const char *directory,
                          struct cli_model *model);
 /* The options of the command as they are in force: "--steps 250 --lr 0.01". */
 int cli_describe_options(struct cli *cli, char *out, size_t size);
+
+/* ---- method.c ----------------------------------------------------------- */
+
+/* A method of quantization as it is typed. */
+struct cli_method {
+    const char *name;    /* "smoothquant+rtn" */
+    const char *options; /* "alpha=0.8", or "" */
+    uint64_t bits;
+    uint64_t group_size;
+    bool bits_given;
+};
+
+/* Whether it looks at gradients, so that the model must have them. */
+bool cli_method_trains(const struct cli_method *asked);
+int cli_method_create(struct cli *cli, const struct cli_method *asked,
+                      qrb_quantizer **out);
 
 /* ---- measure.c ---------------------------------------------------------- */
 
@@ -209,5 +228,7 @@ int cli_attack(struct cli *cli, const struct cli_command *command, int argc,
                char **argv);
 int cli_repair(struct cli *cli, const struct cli_command *command, int argc,
                char **argv);
+int cli_quantize(struct cli *cli, const struct cli_command *command, int argc,
+                 char **argv);
 
 #endif

@@ -199,24 +199,33 @@ void cli_model_close(struct cli_model *model)
 struct origin {
     char seed[32];
     char options[1024];
-    const char *pairs[12];
+    const char *pairs[14];
     size_t count;
 };
 
 static int describe_origin(struct cli *cli, const struct cli_model *model,
                            struct origin *out)
 {
-    const char *const pairs[12] = {
+    const char *const pairs[10] = {
         "format",          "pt",
         "qrobust_command", cli->command,
         "qrobust_options", out->options,
         "qrobust_seed",    out->seed,
         "qrobust_version", qrb_version_string(),
-        "qrobust_text",    model->texts,
     };
 
     memcpy(out->pairs, pairs, sizeof pairs);
-    out->count = 6 - (model->texts[0] == '\0');
+    out->count = 5;
+    if (model->texts[0] != '\0') {
+        out->pairs[2 * out->count] = "qrobust_text";
+        out->pairs[2 * out->count + 1] = model->texts;
+        out->count++;
+    }
+    if (model->source[0] != '\0') {
+        out->pairs[2 * out->count] = "qrobust_model";
+        out->pairs[2 * out->count + 1] = model->source;
+        out->count++;
+    }
     snprintf(out->seed, sizeof out->seed, "%llu",
              (unsigned long long)cli->seed);
     return cli_describe_options(cli, out->options, sizeof out->options);
