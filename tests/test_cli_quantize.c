@@ -119,17 +119,21 @@ static const struct {
     const char *changes[5];
 } tunable[] = {
     { "squeezellm",
-      { "outliers=40", "sensitive=40", "range=0.5", "solver=lloyd", NULL } },
+      { "outliers=5", "sensitive=5", "range=0.5", "solver=lloyd", NULL } },
     { "awq", { "ratios=1", "clip=0", "duo_scaling=1", NULL, NULL } },
 };
 
 START_TEST(options_reach_their_method)
 {
-    static const char words[] = "quantize @/model @/%s --method %s --bits 2 "
+    static const char words[] = "quantize @/wide @/%s --method %s --bits 2 "
                                 "%s %s --calibration @/text.txt --samples 4";
     char line[256];
     double plain;
 
+    ck_assert_int_eq(frame_run("train @/wide --text @/text.txt --dim 16 "
+                               "--heads 2 --layers 1 --hidden 24 --vocab 257 "
+                               "--context 16 --batch 2 --steps 5"),
+                     OK);
     snprintf(line, sizeof line, words, "plain", tunable[_i].method, "", "");
     ck_assert_msg(frame_run(line) == OK, "%s: %s", line, frame_err);
     plain = perplexity_of("plain", "fp32");
