@@ -47,6 +47,9 @@ static const struct {
     { "--method smoothquant --options alpha=1.5", "alpha" },
     { "--method squeezellm --options solver=none", "solver=none" },
     { "--method squeezellm --group-size 4", "squeezellm" },
+    { "--method gptq --options group_stats=old", "group_stats=old" },
+    { "--method gptq --options damping=-1", "damping" },
+    { "--method gptq --options double_quant=1", "no option" },
     { "--method awq --options ratios=0", "ratios=0" },
     { "--method rtn --format packed", "not written by this version" },
     { "--method rtn --format fp8", "expected float" },
@@ -73,6 +76,7 @@ static const struct {
 } failures[] = {
     { "@/none @/out --method rtn", "@/none" },
     { "@/model @/out --method smoothquant+rtn", "needs calibration" },
+    { "@/model @/out --method gptq", "needs calibration" },
     { "@/model @/out --method rtn --calibration @/none.txt", "none.txt" },
     { "@/model @/out --method smoothquant --calibration @/test.txt --context "
       "100000",
@@ -116,10 +120,13 @@ static double perplexity_of(const char *model, const char *precision)
 
 static const struct {
     const char *method;
-    const char *changes[5];
+    const char *changes[6]; /* up to NULL */
 } tunable[] = {
     { "squeezellm",
       { "outliers=5", "sensitive=5", "range=0.5", "solver=lloyd", NULL } },
+    { "gptq --group-size 8",
+      { "damping=0.5", "block_size=1", "act_order=1", "grid=S_GPTQ",
+        "mse_clip=1" } },
     { "awq", { "ratios=1", "clip=0", "duo_scaling=1", NULL, NULL } },
 };
 

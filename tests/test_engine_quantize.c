@@ -322,6 +322,88 @@ START_TEST(a_method_of_gradients_needs_a_trainable_model)
 }
 END_TEST
 
+struct errors {
+    size_t count;
+    double sum;
+    const char *kept; /* what a note said last; NULL: nothing */
+};
+
+static int add_error(const qrb_quantized_matrix *matrix, qrb_packed **packed,
+                     void *user)
+{
+    struct errors *errors = user;
+
+    (void)packed;
+    errors->count++;
+    errors->sum += matrix->report.relative_output_error;
+    if (strstr(matrix->note, "kept RTN") != NULL)
+        errors->kept = "kept";
+    return 0;
+}
+
+static struct errors errors_of(qrb_context *ctx, qrb_model *model,
+                               const char *name, uint32_t propagate)
+{
+    qrb_quantize_options options = QRB_QUANTIZE_OPTIONS_INIT;
+    qrb_quantizer *quantizer = named(ctx, name);
+    struct errors errors = { 0 };
+
+    options.samples = SAMPLES;
+    options.context = CONTEXT;
+    options.propagate = propagate;
+    options.done = add_error;
+    options.user = &errors;
+    ASSERT_OK(ctx, qrb_quantize_model(model, quantizer, text, TEXT, &options));
+    qrb_quantizer_destroy(quantizer);
+    return errors;
+}
+
+/* GPTQ propagates by itself, and makes up for what rounding costs. */
+START_TEST(gptq_propagates_and_has_smaller_errors_than_rounding)
+{
+    qrb_context *ctx = make_threads(1);
+    qrb_model *asked = make(ctx, 0);
+    qrb_model *told = make(ctx, 0);
+    qrb_model *rounded = make(ctx, 0);
+    const double gptq =
+        errors_of(ctx, asked, "gptq3", QRB_AS_THE_METHOD).sum;
+
+    ck_assert_double_eq(errors_of(ctx, told, "gptq3", QRB_ON).sum, gptq);
+    assert_same_weights(asked, told);
+    ck_assert_double_lt(gptq,
+                        0.9 * errors_of(ctx, rounded, "rtn3", QRB_ON).sum);
+    qrb_model_destroy(asked);
+    qrb_model_destroy(told);
+    qrb_model_destroy(rounded);
+    qrb_context_destroy(ctx);
+}
+END_TEST
+
+/* Without an embedding every input is zero. */
+START_TEST(a_layer_that_keeps_rounding_says_so)
+{
+    qrb_context *ctx = make_threads(1);
+    qrb_model *model = make(ctx, 0);
+    qrb_model *rounded = make(ctx, 0);
+    const qrb_parameter embedding = parameter_at(model, 0);
+    const qrb_parameter other = parameter_at(rounded, 0);
+
+    ck_assert_uint_eq(embedding.role, QRB_ROLE_EMBED);
+    memset(qrb_tensor_memory(embedding.weight), 0,
+           parameter_elements(embedding.weight) * sizeof(float));
+    memset(qrb_tensor_memory(other.weight), 0,
+           parameter_elements(other.weight) * sizeof(float));
+    ck_assert_ptr_nonnull(
+        errors_of(ctx, model, "gptq4", QRB_AS_THE_METHOD).kept);
+    ck_assert_ptr_null(
+        errors_of(ctx, rounded, "rtn4", QRB_AS_THE_METHOD).kept);
+    assert_same_weights(model, rounded);
+    qrb_model_destroy(model);
+    qrb_model_destroy(rounded);
+    qrb_context_destroy(ctx);
+}
+END_TEST
+
 static int stop_after(void *user)
 {
     size_t *left = user;
@@ -373,6 +455,9 @@ int main(void)
                         each_block_sees_the_model_as_it_has_become_or_as_it_was,
                         0, VARIANTS);
     tcase_add_test(cases, the_bits_do_not_depend_on_threads);
+    tcase_add_test(cases,
+                   gptq_propagates_and_has_smaller_errors_than_rounding);
+    tcase_add_test(cases, a_layer_that_keeps_rounding_says_so);
     tcase_add_test(cases, squared_gradients_are_those_of_the_model_as_it_was);
     tcase_add_test(cases, a_method_of_gradients_needs_a_trainable_model);
     tcase_add_test(cases, a_cancelled_call_leaves_the_weights_as_they_were);

@@ -15,6 +15,7 @@ struct settings {
     qrb_smoothquant_options smoothquant;
     qrb_squeezellm_options squeezellm;
     qrb_awq_options awq;
+    qrb_gptq_options gptq;
 };
 
 static const struct method {
@@ -28,10 +29,11 @@ static const struct method {
     { "smoothquant", QRB_QUANTIZER_SMOOTHQUANT, 0 },
     { "squeezellm", QRB_QUANTIZER_SQUEEZELLM, 0 },
     { "awq", QRB_QUANTIZER_AWQ, 0 },
+    { "gptq", QRB_QUANTIZER_GPTQ, 0 },
 };
 enum { METHODS = sizeof methods / sizeof *methods };
 
-enum type { SWITCH, COUNT, SIZE, REAL, GRID, SOLVER };
+enum type { SWITCH, COUNT, SIZE, REAL, GRID, SOLVER, STATS };
 
 static const struct key {
     const char *name;
@@ -63,6 +65,20 @@ static const struct key {
     { "clip", QRB_QUANTIZER_AWQ, SWITCH, offsetof(struct settings, awq.clip) },
     { "duo_scaling", QRB_QUANTIZER_AWQ, SWITCH,
       offsetof(struct settings, awq.duo_scaling) },
+    { "grid", QRB_QUANTIZER_GPTQ, GRID,
+      offsetof(struct settings, common.grid) },
+    { "mse_clip", QRB_QUANTIZER_GPTQ, SWITCH,
+      offsetof(struct settings, common.mse_clip) },
+    { "damping", QRB_QUANTIZER_GPTQ, REAL,
+      offsetof(struct settings, gptq.damping) },
+    { "block_size", QRB_QUANTIZER_GPTQ, SIZE,
+      offsetof(struct settings, gptq.block_size) },
+    { "group_stats", QRB_QUANTIZER_GPTQ, STATS,
+      offsetof(struct settings, gptq.group_stats) },
+    { "act_order", QRB_QUANTIZER_GPTQ, SWITCH,
+      offsetof(struct settings, gptq.act_order) },
+    { "static_groups", QRB_QUANTIZER_GPTQ, SWITCH,
+      offsetof(struct settings, gptq.static_groups) },
 };
 enum { KEYS = sizeof keys / sizeof *keys };
 
@@ -105,8 +121,8 @@ static int parse_links(struct cli *cli, const char *text,
             method_by_name(name) == NULL)
             return cli_usage_error(cli,
                                    "--method: found \"%s\", expected rtn, int8, "
-                                   "nf4, awq, squeezellm, smoothquant, or "
-                                   "awq+rtn and the like",
+                                   "nf4, gptq, awq, squeezellm, smoothquant, "
+                                   "or awq+gptq and the like",
                                    text);
         links[*count] = method_by_name(name);
     }
@@ -148,6 +164,11 @@ static bool set_key(const struct key *key, const char *value,
         choice++; /* grids are counted from 1 */
         memcpy(target, &choice, sizeof choice);
         return true;
+    case STATS:
+        choice = strcmp(value, "fresh") == 0 ? QRB_GROUP_STATS_FRESH
+                                             : QRB_GROUP_STATS_LAZY;
+        memcpy(target, &choice, sizeof choice);
+        return strcmp(value, "fresh") == 0 || strcmp(value, "lazy") == 0;
     case SOLVER:
         choice = strcmp(value, "lloyd") == 0 ? QRB_SQUEEZELLM_LLOYD
                                              : QRB_SQUEEZELLM_EXACT;
@@ -213,13 +234,16 @@ static qrb_status make_link(struct cli *cli, const struct method *method,
         options.bits = (uint32_t)asked->bits;
         options.group_size = (size_t)asked->group_size;
     }
-    if (method->kind != QRB_QUANTIZER_RTN) { /* of another link, then */
+    if (method->kind != QRB_QUANTIZER_RTN &&
+        method->kind != QRB_QUANTIZER_GPTQ) { /* of another link, then */
         options.grid = QRB_GRID_A_GPTQ;
         options.mse_clip = 0;
         options.compat = 0;
     }
     if (method->kind == QRB_QUANTIZER_SMOOTHQUANT)
         options.smoothquant = &settings->smoothquant;
+    if (method->kind == QRB_QUANTIZER_GPTQ)
+        options.gptq = &settings->gptq;
     if (method->kind == QRB_QUANTIZER_AWQ)
         options.awq = &settings->awq;
     if (method->kind == QRB_QUANTIZER_SQUEEZELLM)
@@ -259,7 +283,8 @@ int cli_method_create(struct cli *cli, const struct cli_method *asked,
     struct settings settings = { QRB_QUANTIZER_OPTIONS_INIT,
                                  QRB_SMOOTHQUANT_OPTIONS_INIT,
                                  QRB_SQUEEZELLM_OPTIONS_INIT,
-                                 QRB_AWQ_OPTIONS_INIT };
+                                 QRB_AWQ_OPTIONS_INIT,
+                                 QRB_GPTQ_OPTIONS_INIT };
     const struct method *links[MAX_LINKS];
     size_t count = 0;
     const struct method *last;

@@ -321,7 +321,7 @@ int cli_quantize(struct cli *cli, const struct cli_command *command, int argc,
                                     .samples = 128,
                                     .context = 512 };
     const struct cli_option options[] = {
-        { "method", "M", "rtn, int8, nf4, awq, squeezellm, smoothquant+rtn, ...",
+        { "method", "M", "rtn, int8, nf4, gptq, awq, squeezellm, awq+gptq, ...",
           CLI_TEXT, &a.method.name, NULL },
         { "bits", "B", "of a code, 2 to 8 (default 4)", CLI_COUNT,
           &a.method.bits, &a.method.bits_given },

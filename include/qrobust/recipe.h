@@ -152,7 +152,7 @@ typedef struct qrb_quantize_options {
                             call has finished: their weights stay; default 0 */
     uint32_t propagate;  /* enum qrb_choice: inputs are those of a model whose
                             earlier matrices are quantized already; as the
-                            method asks: on of GPTQ and OMNIQUANT, else off */
+                            method asks: on of GPTQ, else off */
     uint32_t sequential; /* enum qrb_choice: not only blocks but also the steps
                             inside a block one after another; as the method
                             asks: on where errors propagate */

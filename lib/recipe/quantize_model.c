@@ -146,6 +146,23 @@ static qrb_status fail_at(const struct quantizing *job,
                      failure.message);
 }
 
+/* Why a method kept round to nearest, behind what the note says already. */
+static void note_outcome(uint32_t outcome, char *note, size_t size)
+{
+    static const char *const causes[] = {
+        [QRB_QUANTIZE_DONE] = "",
+        [QRB_QUANTIZE_NO_INPUTS] = "kept RTN: its inputs are all zero",
+        [QRB_QUANTIZE_NOT_DEFINITE] = "kept RTN: no damping helped",
+        [QRB_QUANTIZE_NO_BETTER] = "kept RTN: its error is smaller",
+    };
+    const size_t used = strlen(note);
+
+    if (outcome != QRB_QUANTIZE_DONE &&
+        outcome < sizeof causes / sizeof *causes)
+        snprintf(note + used, size - used, "%s%s", used > 0 ? "; " : "",
+                 causes[outcome]);
+}
+
 static qrb_status tell(struct quantizing *job, qrb_quantized_matrix *result,
                        qrb_packed **packed)
 {
@@ -195,6 +212,7 @@ static qrb_status quantize_matrix(struct quantizing *job, size_t at)
     if (status == QRB_OK)
         status = qrb_packed_dequantize(packed, &weight);
     status = fail_at(job, matrix, status);
+    note_outcome(result.report.outcome, note, sizeof note);
     if (status == QRB_OK)
         status = qrb__model_weights_written(job->model, matrix->parameter);
     if (status == QRB_OK && told)

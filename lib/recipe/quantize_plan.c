@@ -8,7 +8,6 @@
 #include "recipe/quantize_plan.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "core/sort.h"
 #include "recipe/weights.h"
@@ -79,8 +78,7 @@ static qrb_status check_options(qrb_context *ctx,
 /* Methods that look at what the matrices before them have become. */
 static bool propagates(const qrb_quantizer *quantizer)
 {
-    return strcmp(quantizer->kind->name, "gptq") == 0 ||
-           strcmp(quantizer->kind->name, "omniquant") == 0;
+    return quantizer->kind->kind == QRB_QUANTIZER_GPTQ;
 }
 
 static qrb_status choose_order(struct qrb__quantize_plan *plan,
