@@ -115,8 +115,9 @@ typedef struct qrb_smoothquant_options {
 enum qrb_squeezellm_solver {
     QRB_SQUEEZELLM_EXACT = 0, /**< those of least loss */
     QRB_SQUEEZELLM_LLOYD = 1  /**< 50 iterations of Lloyd's algorithm from
-                                   weighted quantiles: no better than the
-                                   exact ones, in a fifth of the time */
+                                   quantiles of the cube root of the density:
+                                   no better than the exact ones, in a fifth
+                                   of the time */
 };
 
 /* Of SQUEEZELLM.  Start from QRB_SQUEEZELLM_OPTIONS_INIT. */

@@ -73,34 +73,30 @@ static double sum_of(const struct solution *solution)
     return sum;
 }
 
-/* How a solution is begun.  Clusters of equal weight are what Lloyd's
- * iterations ask for; where many clusters are best, though, their density is
- * as the cube root of the weight's (Panter and Dite, Proc. IRE 1951). */
-enum { BY_WEIGHT, BY_CUBE_ROOT };
-
-/* Share of the clusters that the points [first, end) should have. */
-static double share_of(const struct qrb__spans *spans, size_t first, size_t end,
-                       int by)
+/* Share of the clusters that the points [first, end) should have.  Where many
+ * clusters are best, their density is as the cube root of the weight's (Panter
+ * and Dite, Proc. IRE 1951).  From quantiles of the weight itself, iterations
+ * end at sums that are 10 to 40 % larger, of 16 clusters of normal values. */
+static double share_of(const struct qrb__spans *spans, size_t first, size_t end)
 {
     const double weight = qrb__spans_of(spans, first, end - 1).weight;
     const double from = spans->mean[first > 0 ? first - 1 : 0];
     const double to = spans->mean[end < spans->count ? end : end - 1];
 
-    return by == BY_WEIGHT ? weight : cbrt(weight * (to - from) * (to - from));
+    return cbrt(weight * (to - from) * (to - from));
 }
 
 /* Points that are counted at once: an eighth of a cluster. */
-static size_t next_of(const struct qrb__spans *spans, size_t clusters, int by,
-                      size_t i)
+static size_t next_of(const struct qrb__spans *spans, size_t clusters, size_t i)
 {
-    const size_t block = by == BY_WEIGHT ? 0 : spans->count / (8 * clusters);
+    const size_t block = spans->count / (8 * clusters);
     const size_t next = i + (block > 0 ? block : 1);
 
     return next < spans->count ? next : spans->count;
 }
 
 /* Clusters of equal share, each of at least a point. */
-static void start(struct solution *solution, size_t clusters, int by)
+static void start(struct solution *solution, size_t clusters)
 {
     const struct qrb__spans *spans = solution->spans;
     uint32_t *starts = solution->starts;
@@ -109,8 +105,8 @@ static void start(struct solution *solution, size_t clusters, int by)
     size_t i = 0;
 
     for (size_t at = 0, end; at < spans->count; at = end) {
-        end = next_of(spans, clusters, by, at);
-        total += share_of(spans, at, end, by);
+        end = next_of(spans, clusters, at);
+        total += share_of(spans, at, end);
     }
     solution->clusters = clusters;
     starts[0] = 0;
@@ -120,9 +116,9 @@ static void start(struct solution *solution, size_t clusters, int by)
         size_t first;
 
         while (i < most && below < total * (double)t / (double)clusters) {
-            const size_t end = next_of(spans, clusters, by, i);
+            const size_t end = next_of(spans, clusters, i);
 
-            below += share_of(spans, i, end, by);
+            below += share_of(spans, i, end);
             i = end;
         }
         first = i > starts[t - 1] ? i : starts[t - 1] + 1;
@@ -192,8 +188,7 @@ double qrb__kmeans_fit(const struct qrb__kmeans *options, const double *values,
     qrb__spans_scratch(n, &spans_scratch);
     qrb__spans_build(values, weights, n, rest, &spans);
     start(&solution,
-          spans.count < options->clusters ? spans.count : options->clusters,
-          options->lloyd ? BY_WEIGHT : BY_CUBE_ROOT);
+          spans.count < options->clusters ? spans.count : options->clusters);
     if (spans.count > options->clusters) {
         for (size_t i = 0; i < QRB__KMEANS_LLOYD && improve(&solution); i++)
             ;

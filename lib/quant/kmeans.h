@@ -12,8 +12,9 @@
 
 struct qrb__kmeans {
     size_t clusters; /* 1 to 65536 */
-    bool lloyd;      /* LLOYD iterations from weighted quantiles: a local
-                        optimum, in a fraction of the time */
+    bool lloyd;      /* LLOYD iterations from quantiles of the cube root of
+                        the weights' density: a local optimum, in a fraction
+                        of the time */
 };
 
 enum { QRB__KMEANS_LLOYD = 50 /* iterations */ };
