@@ -29,6 +29,7 @@ static struct {
     qrb_optimizer *optimizer;
     qrb_trainer *trainer;
     qrb_tokenizer *tokenizer;
+    qrb_generator *generator;
     qrb_safetensors *file;
     int32_t tokens[200];
     char directory[64];
@@ -67,6 +68,8 @@ static const char *const allowed[] = {
     "qrb_dtype_size",
     "qrb_engine_get_config",
     "qrb_free",
+    "qrb_generator_destroy",
+    "qrb_generator_length",
     "qrb_metric_destroy",
     "qrb_model_destroy",
     "qrb_model_find",
@@ -174,6 +177,7 @@ static void set_up(void)
     ASSERT_OK(w.ctx, qrb_trainer_create(w.model, w.dataset, NULL, &w.trainer));
     ASSERT_OK(w.ctx,
               qrb_tokenizer_train(w.ctx, "aa aa", 5, WORDS, &w.tokenizer));
+    ASSERT_OK(w.ctx, qrb_generator_create(w.model, NULL, &w.generator));
     ASSERT_OK(w.ctx, qrb_engine_save(w.model, w.directory, NULL, 0));
     ASSERT_OK(w.ctx,
               qrb_safetensors_open_directory(w.ctx, w.directory, &w.file));
@@ -182,6 +186,7 @@ static void set_up(void)
 static void tear_down(void)
 {
     qrb_safetensors_close(w.file);
+    qrb_generator_destroy(w.generator);
     qrb_tokenizer_destroy(w.tokenizer);
     qrb_trainer_destroy(w.trainer);
     qrb_optimizer_destroy(w.optimizer);
@@ -220,6 +225,20 @@ static void try_engine(void)
                                  NULL, 0));
     REFUSED(qrb_engine_logits(w.model, w.tokens, 1, 4, w.wide));
     REFUSED(qrb_engine_memory(w.model, 1, 4, 0, &bytes));
+}
+
+static void try_generator(void)
+{
+    qrb_generator *generator;
+    uint64_t bytes;
+    int32_t token;
+
+    REFUSED(qrb_generator_create(w.model, NULL, &generator));
+    REFUSED(qrb_generator_memory(w.model, NULL, &bytes));
+    REFUSED(qrb_generator_feed(w.generator, w.tokens, 1));
+    REFUSED(qrb_generator_logits(w.generator, w.wide));
+    REFUSED(qrb_generator_sample(w.generator, NULL, &token));
+    REFUSED(qrb_generator_reset(w.generator));
 }
 
 static void try_models(void)
@@ -403,6 +422,7 @@ START_TEST(what_works_on_a_context_is_refused_inside_its_callbacks)
 {
     qrb__callback_begin(w.ctx);
     try_engine();
+    try_generator();
     try_models();
     try_noises();
     try_measures();

@@ -6,6 +6,7 @@
 #include <qrobust/context.h>
 #include <qrobust/engine.h>
 #include <qrobust/export.h>
+#include <qrobust/generate.h>
 #include <qrobust/metric.h>
 #include <qrobust/model.h>
 #include <qrobust/noise.h>

@@ -13,7 +13,8 @@ void qrb__philox(const uint32_t counter[4], const uint32_t key[2],
 enum qrb__random_method {
     QRB__RANDOM_INIT = 1,
     QRB__RANDOM_DATASET = 2,
-    QRB__RANDOM_ATTACK = 3
+    QRB__RANDOM_ATTACK = 3,
+    QRB__RANDOM_SAMPLE = 4
 };
 
 /* Stream number of an address: a fixed 32-bit mixing. */

@@ -227,6 +227,8 @@ static qrb_status attend(struct qrb__engine *engine, const struct qrb__op *op)
 {
     struct attention work = { engine, op, REAL(qrb__heads_of)(engine, op) };
 
+    if (engine->cache != NULL)
+        return REAL(qrb__attention_cached)(engine, op);
     if (engine->plan.flags & QRB__PLAN_SQUARES)
         return REAL(qrb__attention_tapped)(engine, op);
     qrb__parallel_for(engine->ctx,

@@ -7,6 +7,7 @@
 #include <qrobust/engine.h>
 #include <qrobust/source.h>
 
+#include "engine/cache.h"
 #include "engine/plan.h"
 #include "model/model.h"
 
@@ -94,7 +95,8 @@ struct qrb__engine {
     unsigned char *tapped; /* [ops]: what was tapped on the way forward */
 
     struct qrb__engine_batch batch;
-    struct qrb__watch watch; /* of benches */
+    struct qrb__cache *cache; /* of a generator; NULL: whole sequences */
+    struct qrb__watch watch;  /* of benches */
 };
 
 /* Bytes of an element. */
@@ -149,6 +151,12 @@ qrb_status qrb__engine_prepare(struct qrb__engine *engine,
                                const int32_t *tokens, size_t sequences,
                                size_t length, const size_t *first_scored,
                                bool training);
+/* What a batch needs beside its layout.  Tables of angles for positions below
+ * length; whether the file of the weights is whole; where the registry has
+ * weights and gradients now. */
+qrb_status qrb__engine_grow_rotary(struct qrb__engine *engine, size_t length);
+qrb_status qrb__engine_check_file(const struct qrb__engine *engine);
+void qrb__engine_find_parameters(struct qrb__engine *engine);
 /* Bytes that the engine holds after such a batch. */
 qrb_status qrb__engine_bytes(const struct qrb__engine *engine,
                              size_t sequences, size_t length, bool training,

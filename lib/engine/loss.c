@@ -206,7 +206,7 @@ static qrb_status all_chunks(struct head *head)
     const struct qrb__plan *plan = &engine->plan;
     const size_t scored = engine->batch.scored;
     const size_t most =
-        qrb__plan_chunk(plan->flags, plan->capacity.tokens, head->vocab);
+        qrb__plan_chunk(plan->flags, plan->capacity.scored, head->vocab);
     qrb_status status = tap_rows(head, QRB_TAP_LINEAR_INPUT,
                                  value_rows(engine, head->op->in, NULL));
 

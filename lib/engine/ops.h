@@ -108,6 +108,11 @@ qrb_status REAL(qrb__attention_tapped)(struct qrb__engine *engine,
 qrb_status REAL(qrb__attention_tapped_grad)(struct qrb__engine *engine,
                                             const struct qrb__op *op);
 
+/* The batch is a block of tokens of one sequence whose keys and values are in
+ * engine->cache. */
+qrb_status REAL(qrb__attention_cached)(struct qrb__engine *engine,
+                                       const struct qrb__op *op);
+
 /* Weights from number `first` of a linear that lie one behind the other, or
  * their gradients, are multiplied as one; *columns receives their outputs. */
 size_t REAL(qrb__linear_run)(const struct qrb__engine *engine,

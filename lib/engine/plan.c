@@ -278,7 +278,9 @@ static bool size_of(const struct qrb__buffer *buffer,
     switch (buffer->extent) {
     case QRB__EXTENT_TOKENS:
     case QRB__EXTENT_SCORED:
-        rows = place->local ? QRB__ROW_BLOCK : capacity->tokens;
+        rows = place->local                           ? QRB__ROW_BLOCK
+               : buffer->extent == QRB__EXTENT_TOKENS ? capacity->tokens
+                                                      : capacity->scored;
         break;
     case QRB__EXTENT_BLOCKS:
         rows = (capacity->tokens + QRB__ROW_BLOCK - 1) / QRB__ROW_BLOCK;
@@ -290,7 +292,7 @@ static bool size_of(const struct qrb__buffer *buffer,
         rows = capacity->squares;
         break;
     default:
-        rows = qrb__plan_chunk(plan->flags, capacity->tokens,
+        rows = qrb__plan_chunk(plan->flags, capacity->scored,
                                buffer->columns);
         break;
     }

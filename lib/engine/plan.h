@@ -16,6 +16,7 @@ enum qrb__plan_flag {
 /* The largest batch. */
 struct qrb__capacity {
     size_t tokens;
+    size_t scored; /* rows that predict */
     size_t length;
     size_t squares; /* batch * heads * length * length */
     size_t workers;

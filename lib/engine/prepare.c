@@ -51,6 +51,7 @@ static qrb_status extend(const struct qrb__engine *engine, size_t sequences,
                          "large",
                          sequences, length);
     capacity->tokens = larger(capacity->tokens, tokens);
+    capacity->scored = capacity->tokens;
     capacity->length = larger(capacity->length, length);
     capacity->squares = larger(capacity->squares, entries);
     capacity->workers = qrb_context_threads(engine->ctx);
@@ -60,7 +61,8 @@ static qrb_status extend(const struct qrb__engine *engine, size_t sequences,
 static bool same_capacity(const struct qrb__capacity *a,
                           const struct qrb__capacity *b)
 {
-    return a->tokens == b->tokens && a->length == b->length &&
+    return a->tokens == b->tokens && a->scored == b->scored &&
+           a->length == b->length &&
            a->squares == b->squares && a->workers == b->workers;
 }
 
@@ -87,7 +89,7 @@ static void fill_rotary(struct qrb__engine *engine)
     }
 }
 
-static qrb_status grow_rotary(struct qrb__engine *engine, size_t length)
+qrb_status qrb__engine_grow_rotary(struct qrb__engine *engine, size_t length)
 {
     const size_t count = length * (engine->config.head_dim / 2);
 
@@ -136,7 +138,7 @@ static qrb_status grow_arena(struct qrb__engine *engine)
                              plan->capacity.tokens);
         engine->scored_capacity = plan->capacity.tokens;
     }
-    return grow_rotary(engine, plan->capacity.length);
+    return qrb__engine_grow_rotary(engine, plan->capacity.length);
 }
 
 static qrb_status lay_out(struct qrb__engine *engine, size_t sequences,
@@ -184,7 +186,7 @@ static size_t list_scored(struct qrb__engine *engine, const int32_t *tokens,
 }
 
 /* A file that shrank takes the pages behind its end along. */
-static qrb_status check_file(const struct qrb__engine *engine)
+qrb_status qrb__engine_check_file(const struct qrb__engine *engine)
 {
     qrb_status status = QRB_OK;
 
@@ -196,7 +198,7 @@ static qrb_status check_file(const struct qrb__engine *engine)
 }
 
 /* The registry says where weights and gradients are. */
-static void find_parameters(struct qrb__engine *engine)
+void qrb__engine_find_parameters(struct qrb__engine *engine)
 {
     for (size_t i = 0; i < engine->parameter_count; i++) {
         const struct qrb__parameter *known = engine->model->parameters[i];
@@ -224,7 +226,7 @@ qrb_status qrb__engine_prepare(struct qrb__engine *engine,
                                                 .length = computed,
                                                 .rows = sequences * computed };
     engine->batch.pass = qrb_model_pass(engine->model);
-    status = check_file(engine);
+    status = qrb__engine_check_file(engine);
     if (status == QRB_OK)
         status = lay_out(engine, sequences, computed, training);
     if (status != QRB_OK)
@@ -233,7 +235,7 @@ qrb_status qrb__engine_prepare(struct qrb__engine *engine,
         engine->tapped[i] = 0;
     engine->batch.scored =
         list_scored(engine, tokens, sequences, length, first_scored);
-    find_parameters(engine);
+    qrb__engine_find_parameters(engine);
     if (engine->batch.pass == NULL)
         return QRB_OK;
     attention.batch = sequences;
