@@ -52,6 +52,13 @@ static const struct {
     { "repair @/model @/out", "--text FILE is required" },
     { "quantize @/model @/out", "--method M is required" },
     { "quantize @/model", "expected MODEL OUT" },
+    { "generate", "expected MODEL" },
+    { "generate @/model --prompt a --prompt-file @/test.txt", "exclude" },
+    { "generate @/model --tokens 0", "--tokens" },
+    { "generate @/model --temperature -1", "--temperature" },
+    { "generate @/model --top-p 0", "--top-p" },
+    { "generate @/model --top-p 1.5", "--top-p" },
+    { "generate @/model --kv-bits 5", "--kv-bits" },
     { "info --threads 5000", "--threads" },
     { "info --quiet=yes", "takes no value" },
     { "info --seed 9223372036854775808", "a whole number" },
@@ -75,6 +82,11 @@ static const struct {
     { "eval @/none --text @/test.txt", "@/none" },
     { "eval @/model --text @/none.txt", "none.txt" },
     { "eval @/text.txt --text @/test.txt", "text.txt" },
+    { "generate @/none", "@/none" },
+    { "generate @/model --prompt-file @/none.txt", "none.txt" },
+    { "generate @/model --prompt-file @/text.txt",
+      "tokens; the model's context holds 16" },
+    { "generate @/model --json @/nowhere/out", "nowhere" },
     { "convert @/text.txt @/out", "text.txt" },
     { "repair @/model @/out --text @/test.txt --anchor @/none", "none" },
     { "train @/out --text @/test.txt --vocab 100000", "tokenizer" },
@@ -97,8 +109,8 @@ START_TEST(a_failure_is_status_1_and_names_the_file)
 END_TEST
 
 static const char *const commands[] = { "info", "convert", "train",
-                                        "eval", "attack",  "repair",
-                                        "quantize" };
+                                        "eval", "generate", "attack",
+                                        "repair", "quantize" };
 
 /* Two stray bytes, a character, and one cut off: names of files are bytes. */
 START_TEST(a_path_that_is_not_utf_8_costs_no_figures)
@@ -228,6 +240,180 @@ START_TEST(eval_gives_every_precision_with_equal_counts)
                "max"),
         0.0);
     json_decref(object);
+}
+END_TEST
+
+/* What a run adds to the prompt "th", and the keys that programs read. */
+static json_t *generate(const char *options)
+{
+    static const char *const keys[] = {
+        "prompt_tokens",  "generated_tokens", "context",
+        "kv_bits",        "temperature",      "top_k",
+        "top_p",          "seed",             "prompt_seconds",
+        "decode_seconds", "weights_bytes",    "generator_bytes",
+        "prompt_tokens_per_second"
+    };
+    char words[256];
+    json_t *object;
+
+    snprintf(words, sizeof words,
+             "generate @/model --prompt th --json @/generate.json %s",
+             options);
+    ck_assert_msg(frame_run(words) == OK, "%s: %s", words, frame_err);
+    object = figures("generate.json");
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        number(object, keys[i]);
+    ck_assert_ptr_nonnull(json_object_get(object, "decode_tokens_per_second"));
+    ck_assert_double_eq(number(object, "prompt_tokens"), 3);
+    ck_assert_double_eq(number(object, "weights_bytes"), 4 * 548);
+    ck_assert_ptr_nonnull(json_string_value(json_object_get(object, "text")));
+    return object;
+}
+
+static const char *const kv_precisions[] = { "32", "16", "8", "4" };
+
+START_TEST(generated_text_is_a_function_of_the_seed)
+{
+    char options[3][128];
+    char out[sizeof frame_out];
+    char text[256];
+    json_t *object;
+
+    for (size_t i = 0; i < 3; i++)
+        snprintf(options[i], sizeof options[i],
+                 "--tokens 12 --kv-bits %s --threads %d --seed %d",
+                 kv_precisions[_i], i == 1 ? 3 : 1, i == 2 ? 8 : 7);
+    object = generate(options[0]);
+    snprintf(out, sizeof out, "%s", frame_out);
+    snprintf(text, sizeof text, "%s",
+             json_string_value(json_object_get(object, "text")));
+    ck_assert_double_eq(number(object, "generated_tokens"), 12);
+    ck_assert_str_eq(json_string_value(json_object_get(object, "stopped")),
+                     "tokens");
+    ck_assert_int_eq(strncmp(out, "th", 2), 0);
+    ck_assert_int_eq(strncmp(out + 2, text, strlen(text)), 0);
+    ck_assert_ptr_nonnull(strstr(frame_err, "a second"));
+    json_decref(object);
+
+    json_decref(generate(options[1]));
+    ck_assert_str_eq(frame_out, out);
+    json_decref(generate(options[2]));
+    ck_assert_str_ne(frame_out, out);
+    strcat(options[0], " --quiet");
+    object = generate(options[0]);
+    ck_assert_str_eq(frame_out, "");
+    ck_assert_str_eq(frame_err, "");
+    ck_assert_str_eq(json_string_value(json_object_get(object, "text")), text);
+    json_decref(object);
+}
+END_TEST
+
+START_TEST(generation_ends_with_the_context)
+{
+    json_t *object = generate("--tokens 500 --top-k 3 --temperature 0.5");
+
+    ck_assert_double_eq(number(object, "context"), 16);
+    ck_assert_str_eq(json_string_value(json_object_get(object, "stopped")),
+                     "context");
+    /* 13 positions are left, and what follows the last of them. */
+    ck_assert_double_eq(number(object, "generated_tokens"), 14);
+    json_decref(object);
+    ck_assert_int_eq(frame_run("generate @/model --tokens 1 --temperature 0 "
+                               "--json @/generate.json"),
+                     OK);
+    object = figures("generate.json"); /* no prompt: the beginning token */
+    ck_assert_double_eq(number(object, "prompt_tokens"), 1);
+    ck_assert_double_eq(number(object, "context"), 2);
+    ck_assert(
+        json_is_null(json_object_get(object, "decode_tokens_per_second")));
+    json_decref(object);
+}
+END_TEST
+
+static void check_utf_8(const char *text)
+{
+    while (*text != '\0') {
+        const size_t size = cli_character(text);
+
+        ck_assert_uint_gt(size, 0);
+        text += size;
+    }
+}
+
+/* At this temperature all of the 257 tokens, bytes and the end of a text, are
+ * equally probable: of 14 draws one is the end in about 20 runs. */
+START_TEST(generation_ends_with_the_text_and_prints_characters)
+{
+    bool ended = false;
+    bool broken = false;
+
+    for (int seed = 0; seed < 200 && !(ended && broken); seed++) {
+        char options[64];
+        json_t *object;
+
+        snprintf(options, sizeof options, "--temperature 1e9 --seed %d", seed);
+        object = generate(options);
+        check_utf_8(frame_out);
+        broken |= strstr(frame_out, "\xef\xbf\xbd") != NULL;
+        if (strcmp(json_string_value(json_object_get(object, "stopped")),
+                   "end") == 0) {
+            ended = true;
+            ck_assert_double_lt(number(object, "generated_tokens"), 14);
+        }
+        json_decref(object);
+    }
+    ck_assert(ended);
+    ck_assert(broken);
+}
+END_TEST
+
+/* Each token is a byte: what is printed after each of them. */
+static const struct {
+    const char *bytes;
+    const char *printed;
+    size_t sizes[8]; /* after byte 1, 2, ... */
+} streams[] = {
+    { "ab", "ab\n", { 1, 2 } },
+    { "\xc3\xa9 \xe2\x82\xac", "\xc3\xa9 \xe2\x82\xac\n",
+      { 0, 2, 3, 3, 3, 6 } },
+    { "\xf0\x9f\x98\x80\n", "\xf0\x9f\x98\x80\n", { 0, 0, 0, 4, 5 } },
+    { "\xe2\x82z", "\xef\xbf\xbd\xef\xbf\xbdz\n", { 0, 0, 7 } },
+    { "\x80z", "\xef\xbf\xbdz\n", { 3, 4 } },
+    { "a\xe2\x82", "a\xef\xbf\xbd\xef\xbf\xbd\n", { 1, 1, 1 } },
+    { "\xf0\xc3\xa9", "\xef\xbf\xbd\xc3\xa9\n", { 0, 3, 5 } },
+};
+enum { STREAMS = sizeof streams / sizeof *streams };
+
+START_TEST(text_is_printed_as_soon_as_its_characters_are_whole)
+{
+    const struct cli_host host = { .out = tmpfile() };
+    struct cli cli = { .host = &host, .ctx = make_context(NULL) };
+    struct cli_stream stream = { .cli = &cli, .out = host.out };
+    const char *bytes = streams[_i].bytes;
+    qrb_tokenizer *tokenizer = NULL;
+    int32_t *ids = NULL;
+    size_t count = 0;
+    char printed[32] = "";
+
+    ASSERT_OK(cli.ctx, qrb_tokenizer_open_path(cli.ctx, frame_path("model"),
+                                               &tokenizer));
+    ASSERT_OK(cli.ctx, qrb_tokenizer_encode(tokenizer, bytes, strlen(bytes),
+                                            &ids, &count));
+    ck_assert_uint_eq(count, strlen(bytes));
+    stream.tokenizer = tokenizer;
+    for (size_t i = 1; i <= count; i++) {
+        ck_assert_int_eq(cli_stream_add(&stream, ids, i), CLI_OK);
+        ck_assert_int_eq(ftell(host.out), (long)streams[_i].sizes[i - 1]);
+    }
+    cli_stream_end(&stream);
+    rewind(host.out);
+    ck_assert_uint_gt(fread(printed, 1, sizeof printed - 1, host.out), 0);
+    ck_assert_str_eq(printed, streams[_i].printed);
+    cli_stream_release(&stream);
+    fclose(host.out);
+    qrb_free(cli.ctx, ids);
+    qrb_tokenizer_destroy(tokenizer);
+    qrb_context_destroy(cli.ctx);
 }
 END_TEST
 
@@ -587,9 +773,16 @@ int main(void)
     tcase_add_test(cases, a_path_that_is_not_utf_8_costs_no_figures);
     tcase_add_loop_test(cases, text_in_a_report_is_utf_8, 0,
                         (int)(sizeof spellings / sizeof *spellings));
-    tcase_add_loop_test(cases, each_command_has_help, 0, 6);
+    tcase_add_loop_test(cases, each_command_has_help, 0,
+                        sizeof commands / sizeof *commands);
     tcase_add_test(cases, info_tells_the_shape_of_a_model);
     tcase_add_test(cases, eval_gives_every_precision_with_equal_counts);
+    tcase_add_loop_test(cases, generated_text_is_a_function_of_the_seed, 0, 4);
+    tcase_add_test(cases, generation_ends_with_the_context);
+    tcase_add_test(cases, generation_ends_with_the_text_and_prints_characters);
+    tcase_add_loop_test(cases,
+                        text_is_printed_as_soon_as_its_characters_are_whole, 0,
+                        STREAMS);
     tcase_add_test(cases, attack_reaches_the_ratio_that_it_reports);
     tcase_add_test(cases, repair_measures_before_after_and_the_anchor);
     tcase_add_test(cases,

@@ -11,6 +11,8 @@ static const char *const jobs[] = {
     "train @/out --text @/text.txt --dim 2 --heads 1 --layers 1 --hidden 2 "
     "--vocab 258 --context 8 --batch 1 --steps 2",
     "train @/out --text @/text.txt --from @/model --steps 2 --context 8",
+    "generate @/model --prompt th --tokens 5 --top-p 0.9 --kv-bits 8 "
+    "--json @/generate.json",
     "eval @/model --text @/test.txt --base @/model "
     "--precision fp32,fp16,int8,nf4,rtn4g2",
     "attack @/model @/out --text @/test.txt --ratio 1.2",

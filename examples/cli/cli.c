@@ -11,6 +11,7 @@ const struct cli_command cli_commands[] = {
     { "train", "OUT", "pretrain a model, or fine-tune one", cli_train },
     { "eval", "MODEL", "perplexity per precision, KL against a base",
       cli_eval },
+    { "generate", "MODEL", "text from a model, token by token", cli_generate },
     { "attack", "IN OUT", "Gaussian noise on weights, calibrated",
       cli_attack },
     { "repair", "IN OUT", "anchor-guided repair of a damaged model",

@@ -116,6 +116,30 @@ struct cli_tokens {
 /* Tokens of a text file by the rule of whole documents. */
 int cli_tokenize(struct cli *cli, const qrb_tokenizer *tokenizer,
                  const char *path, struct cli_tokens *out);
+
+/* ---- stream.c ----------------------------------------------------------- */
+
+/* The text of a sequence of tokens that grows. */
+struct cli_stream {
+    struct cli *cli;
+    const qrb_tokenizer *tokenizer;
+    FILE *out; /* NULL: not printed */
+    char *text; /* [size] as the tokens have it, and an end */
+    size_t size;
+    size_t capacity;
+    size_t printed;
+    size_t anchor; /* the token from which on text is decoded anew */
+    size_t shown;  /* bytes of that which are in the text */
+};
+
+/* ids [count] is the sequence so far; all of it but the last token, or none of
+ * it, was there before. */
+int cli_stream_add(struct cli_stream *stream, const int32_t *ids,
+                   size_t count);
+/* What is left of a broken character, and the end of the last line. */
+void cli_stream_end(struct cli_stream *stream);
+void cli_stream_release(struct cli_stream *stream);
+
 /* ---- model.c ------------------------------------------------------------ */
 
 struct cli_model {
@@ -206,10 +230,16 @@ qrb_evaluate_options cli_evaluate_defaults(const struct cli_model *model);
 
 /* A number, or null where it is undefined. */
 json_t *cli_json_number(double value);
+/* Bytes of the UTF-8 character that a text, which has an end, begins with; 0
+ * if none does. */
+size_t cli_character(const char *text);
 /* A path or another text of the user's.  JSON holds UTF-8 alone, paths any
  * bytes: each byte that is no part of a character becomes U+FFFD, so that no
  * name costs a report its figures. */
 json_t *cli_json_text(const char *text);
+/* The same of `size` bytes and an end; many readers refuse a NUL, which becomes
+ * U+FFFD as well. */
+json_t *cli_json_bytes(const char *text, size_t size);
 /* Write the object to --json, if given, and release it; NULL means that
  * memory ran out while it was made. */
 int cli_report(struct cli *cli, json_t *object);
@@ -224,6 +254,8 @@ int cli_train(struct cli *cli, const struct cli_command *command, int argc,
               char **argv);
 int cli_eval(struct cli *cli, const struct cli_command *command, int argc,
              char **argv);
+int cli_generate(struct cli *cli, const struct cli_command *command, int argc,
+                 char **argv);
 int cli_attack(struct cli *cli, const struct cli_command *command, int argc,
                char **argv);
 int cli_repair(struct cli *cli, const struct cli_command *command, int argc,

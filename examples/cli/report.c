@@ -11,9 +11,9 @@ json_t *cli_json_number(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
-/* Bytes of the UTF-8 character that the text begins with; 0 if none does. */
-static size_t character_at(const unsigned char *text)
+size_t cli_character(const char *bytes)
 {
+    const unsigned char *text = (const unsigned char *)bytes;
     const unsigned char lead = text[0];
     const size_t size = lead < 0x80                   ? 1
                         : lead >= 0xc2 && lead < 0xe0 ? 2
@@ -31,10 +31,9 @@ static size_t character_at(const unsigned char *text)
     return size;
 }
 
-json_t *cli_json_text(const char *text)
+json_t *cli_json_bytes(const char *text, size_t length)
 {
     static const char replacement[] = "\xef\xbf\xbd";
-    const size_t length = strlen(text);
     size_t used = 0;
     char *valid;
     json_t *string;
@@ -45,7 +44,7 @@ json_t *cli_json_text(const char *text)
     if (valid == NULL)
         return NULL;
     for (size_t i = 0; i < length;) {
-        const size_t size = character_at((const unsigned char *)text + i);
+        const size_t size = text[i] == '\0' ? 0 : cli_character(text + i);
 
         memcpy(valid + used, size > 0 ? text + i : replacement,
                size > 0 ? size : 3);
@@ -55,6 +54,11 @@ json_t *cli_json_text(const char *text)
     string = json_stringn(valid, used);
     free(valid);
     return string;
+}
+
+json_t *cli_json_text(const char *text)
+{
+    return cli_json_bytes(text, strlen(text));
 }
 
 int cli_report(struct cli *cli, json_t *object)
