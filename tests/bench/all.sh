@@ -43,4 +43,5 @@ run "$build/bench_gemm" 1 7 64
 run "$build/bench_gemm" "$threads" 7 2048
 run "$build/bench_profile" 5
 run "$build/bench_growth"
+run "$build/bench_generate"
 uptime
