@@ -93,6 +93,7 @@ static const char *const allowed[] = {
     "qrb_optimizer_destroy",
     "qrb_packed_bits_per_weight",
     "qrb_packed_destroy",
+    "qrb_packed_group_index",
     "qrb_packed_groups",
     "qrb_packed_input_scale",
     "qrb_packed_memory",
@@ -302,6 +303,7 @@ static void try_measures(void)
                                         &packed));
     REFUSED(qrb_quantizer_fake_with(w.quantizer, w.tensor, NULL, NULL));
     REFUSED(qrb_quantizer_fake(w.quantizer, w.tensor));
+    REFUSED(qrb_packed_measure(w.packed, w.tensor, NULL, NULL));
     REFUSED(qrb_packed_dequantize(w.packed, w.tensor));
     REFUSED(qrb_packed_int8_multiply(w.packed, w.tensor, 6.0, NULL, w.tensor));
     REFUSED(qrb_packed_multiply(w.packed, w.tensor, NULL, NULL, w.tensor));

@@ -18,6 +18,7 @@ const struct cli_command cli_commands[] = {
       cli_repair },
     { "quantize", "MODEL OUT", "few bits a weight, by a calibration text",
       cli_quantize },
+    { "matrix", "", "quantize one matrix of a safetensors file", cli_matrix },
     { NULL, NULL, NULL, NULL }
 };
 

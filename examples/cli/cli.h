@@ -193,10 +193,19 @@ struct cli_method {
     bool bits_given;
 };
 
+/* What is to be known of it; NULL where a caller does not ask. */
+struct cli_method_facts {
+    bool needs_inputs;
+    bool needs_fisher;
+    uint32_t bits;    /* that it always has; 0: any */
+    bool blocks;      /* scales are of blocks, not of groups of rows */
+    double threshold; /* of the run-time product of int8; NaN: not asked */
+};
+
 /* Whether it looks at gradients, so that the model must have them. */
 bool cli_method_trains(const struct cli_method *asked);
 int cli_method_create(struct cli *cli, const struct cli_method *asked,
-                      qrb_quantizer **out);
+                      struct cli_method_facts *facts, qrb_quantizer **out);
 
 /* ---- measure.c ---------------------------------------------------------- */
 
@@ -256,6 +265,8 @@ int cli_eval(struct cli *cli, const struct cli_command *command, int argc,
              char **argv);
 int cli_generate(struct cli *cli, const struct cli_command *command, int argc,
                  char **argv);
+int cli_matrix(struct cli *cli, const struct cli_command *command, int argc,
+               char **argv);
 int cli_attack(struct cli *cli, const struct cli_command *command, int argc,
                char **argv);
 int cli_repair(struct cli *cli, const struct cli_command *command, int argc,

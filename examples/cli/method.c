@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "cli.h"
 
@@ -16,20 +17,24 @@ struct settings {
     qrb_squeezellm_options squeezellm;
     qrb_awq_options awq;
     qrb_gptq_options gptq;
+    double threshold;
 };
+
+enum needs { NEEDS_INPUTS = 1, NEEDS_FISHER = 2 };
 
 static const struct method {
     const char *name;
     uint32_t kind;
     uint32_t bits; /* that it always has; 0: any */
+    unsigned needs;
 } methods[] = {
-    { "rtn", QRB_QUANTIZER_RTN, 0 },
-    { "int8", QRB_QUANTIZER_INT8, 8 },
-    { "nf4", QRB_QUANTIZER_NF4, 4 },
-    { "smoothquant", QRB_QUANTIZER_SMOOTHQUANT, 0 },
-    { "squeezellm", QRB_QUANTIZER_SQUEEZELLM, 0 },
-    { "awq", QRB_QUANTIZER_AWQ, 0 },
-    { "gptq", QRB_QUANTIZER_GPTQ, 0 },
+    { "rtn", QRB_QUANTIZER_RTN, 0, 0 },
+    { "int8", QRB_QUANTIZER_INT8, 8, 0 },
+    { "nf4", QRB_QUANTIZER_NF4, 4, 0 },
+    { "smoothquant", QRB_QUANTIZER_SMOOTHQUANT, 0, NEEDS_INPUTS },
+    { "squeezellm", QRB_QUANTIZER_SQUEEZELLM, 0, NEEDS_FISHER },
+    { "awq", QRB_QUANTIZER_AWQ, 0, NEEDS_INPUTS },
+    { "gptq", QRB_QUANTIZER_GPTQ, 0, NEEDS_INPUTS },
 };
 enum { METHODS = sizeof methods / sizeof *methods };
 
@@ -46,6 +51,8 @@ static const struct key {
       offsetof(struct settings, common.mse_clip) },
     { "compat", QRB_QUANTIZER_RTN, SWITCH,
       offsetof(struct settings, common.compat) },
+    { "threshold", QRB_QUANTIZER_INT8, REAL,
+      offsetof(struct settings, threshold) },
     { "block_size", QRB_QUANTIZER_NF4, SIZE,
       offsetof(struct settings, common.group_size) },
     { "double_quant", QRB_QUANTIZER_NF4, SWITCH,
@@ -82,9 +89,9 @@ static const struct key {
 };
 enum { KEYS = sizeof keys / sizeof *keys };
 
-static const char *const grids[] = { "A_PAPER", "A_GPTQ", "A_AWQ",  "A_OMNI",
-                                     "A_MAX",   "A_SPQR", "A_GRP",  "S_ABS",
-                                     "S_GPTQ",  "S_OMNI", "S_SMOOTH" };
+static const char *const grids[] = { "a_paper", "a_gptq", "a_awq",    "a_omni",
+                                     "a_max",   "a_spqr", "a_grp",    "s_abs",
+                                     "s_gptq",  "s_omni", "s_smooth", "s_act" };
 enum { GRIDS = sizeof grids / sizeof *grids };
 
 /* The word up to `end` or the end of the text; false if it is empty or too
@@ -157,7 +164,7 @@ static bool set_key(const struct key *key, const char *value,
         memcpy(target, &number, sizeof number);
         return *end == '\0' && end != value && isfinite(number);
     case GRID:
-        while (choice < GRIDS && strcmp(grids[choice], value) != 0)
+        while (choice < GRIDS && strcasecmp(grids[choice], value) != 0)
             choice++;
         if (choice == GRIDS)
             return false;
@@ -240,6 +247,8 @@ static qrb_status make_link(struct cli *cli, const struct method *method,
         options.mse_clip = 0;
         options.compat = 0;
     }
+    if (method->kind != QRB_QUANTIZER_NF4)
+        options.double_quant = 0;
     if (method->kind == QRB_QUANTIZER_SMOOTHQUANT)
         options.smoothquant = &settings->smoothquant;
     if (method->kind == QRB_QUANTIZER_GPTQ)
@@ -277,14 +286,29 @@ bool cli_method_trains(const struct cli_method *asked)
     return strstr(asked->name, "squeezellm") != NULL;
 }
 
+static struct cli_method_facts facts_of(const struct method *const *links,
+                                        size_t count, double threshold)
+{
+    struct cli_method_facts facts = { .threshold = threshold };
+
+    for (size_t i = 0; i < count; i++) {
+        facts.needs_inputs |= (links[i]->needs & NEEDS_INPUTS) != 0;
+        facts.needs_fisher |= (links[i]->needs & NEEDS_FISHER) != 0;
+    }
+    facts.bits = links[count - 1]->bits;
+    facts.blocks = links[count - 1]->kind == QRB_QUANTIZER_NF4;
+    return facts;
+}
+
 int cli_method_create(struct cli *cli, const struct cli_method *asked,
-                      qrb_quantizer **out)
+                      struct cli_method_facts *facts, qrb_quantizer **out)
 {
     struct settings settings = { QRB_QUANTIZER_OPTIONS_INIT,
                                  QRB_SMOOTHQUANT_OPTIONS_INIT,
                                  QRB_SQUEEZELLM_OPTIONS_INIT,
                                  QRB_AWQ_OPTIONS_INIT,
-                                 QRB_GPTQ_OPTIONS_INIT };
+                                 QRB_GPTQ_OPTIONS_INIT,
+                                 NAN };
     const struct method *links[MAX_LINKS];
     size_t count = 0;
     const struct method *last;
@@ -306,6 +330,11 @@ int cli_method_create(struct cli *cli, const struct cli_method *asked,
     status = parse_keys(cli, asked->options, links, count, &settings);
     if (status != CLI_OK)
         return status;
+    if (!isnan(settings.threshold) && (count > 1 || facts == NULL))
+        return cli_usage_error(cli, "--options: threshold is for one matrix "
+                                    "and int8 alone");
+    if (facts != NULL)
+        *facts = facts_of(links, count, settings.threshold);
     made = count == 1 ? make_link(cli, last, asked, &settings, out)
                       : make_chain(cli, links, count, asked, &settings, out);
     if (made == QRB_E_INVALID_ARG)

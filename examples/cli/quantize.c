@@ -194,7 +194,7 @@ static int open_job(struct cli *cli, const char *in,
                     const struct quantize_arguments *a,
                     struct quantize_job *job)
 {
-    int status = cli_method_create(cli, &a->method, &job->quantizer);
+    int status = cli_method_create(cli, &a->method, NULL, &job->quantizer);
 
     if (status == CLI_OK)
         status = cli_model_open(cli, in, a->tokenizer,

@@ -398,6 +398,21 @@ qrb_quantizer_fake_with(const qrb_quantizer *quantizer, qrb_tensor *w,
                         const qrb_calibration *calibration,
                         qrb_quantize_report *report);
 
+/**
+ * Measure a packed matrix: the report of qrb_quantizer_quantize_with(), whose
+ * loss and damping it keeps.
+ *
+ * @param w           the weights as they were given
+ * @param calibration NULL, or inputs without Gram matrix: no output error
+ * @param report      filled; set struct_size
+ * @return QRB_OK; QRB_E_INVALID_ARG (NULL); QRB_E_SHAPE; QRB_E_UNSUPPORTED
+ *         (type); QRB_E_NOT_FINITE; QRB_E_NO_MEMORY; QRB_E_REENTRANT
+ */
+QRB_API qrb_status qrb_packed_measure(const qrb_packed *packed,
+                                      const qrb_tensor *w,
+                                      const qrb_calibration *calibration,
+                                      qrb_quantize_report *report);
+
 /** Release a packed matrix; NULL is fine. */
 QRB_API void qrb_packed_destroy(qrb_packed *packed);
 
@@ -476,6 +491,13 @@ QRB_API qrb_status qrb_packed_outliers(const qrb_packed *packed,
  *         were and for NULL
  */
 QRB_API const double *qrb_packed_input_scale(const qrb_packed *packed);
+
+/**
+ * The group of each column, where groups are not consecutive columns.
+ *
+ * @return [cols], owned by the packed matrix; NULL where they are and for NULL
+ */
+QRB_API const uint32_t *qrb_packed_group_index(const qrb_packed *packed);
 
 /** Scales a row (1 for a whole row; NF4 and per tensor: all of them). */
 QRB_API size_t qrb_packed_groups(const qrb_packed *packed);

@@ -221,8 +221,14 @@ static qrb_status quantize_and_measure(const qrb_quantizer *quantizer,
     qrb_status status = quantize(quantizer, &work, &w->view);
 
     qrb__free(work.ctx, work.w);
+    if (status == QRB_OK) {
+        work.packed->loss = work.loss;
+        work.packed->damping = work.damping;
+        work.packed->outcome = work.outcome;
+    }
     if (status == QRB_OK && report != NULL)
-        status = qrb__quantize_measure(&work, &w->view, report);
+        status = qrb__packed_measure(work.packed, &w->view, known->inputs,
+                                     report);
     if (status != QRB_OK) {
         qrb_packed_destroy(work.packed);
         return status;

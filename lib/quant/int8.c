@@ -191,6 +191,10 @@ static qrb_status check_product(const qrb_packed *weights, const qrb_tensor *x,
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
                          "the weights are %s; int8 is expected",
                          weights->kind->name);
+    if (qrb__packed_has_extras(weights))
+        return qrb__fail(ctx, QRB_E_INVALID_ARG,
+                         "the weights are more than int8 codes: inputs scaled, "
+                         "or outliers or a residual beside them");
     if (x == NULL || y == NULL)
         return qrb__fail(ctx, QRB_E_INVALID_ARG, "x or y is NULL");
     if (!(threshold >= 0)) /* NaN too */

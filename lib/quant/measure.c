@@ -64,8 +64,9 @@ static double ratio(double error, double whole)
 
 struct finishing {
     const struct sums *sums;
+    const qrb_packed *packed;
+    bool has_gram;
     qrb_quantize_report *report;
-    const struct qrb__matrix_work *work;
 };
 
 /* Loops of one task, for their floating-point environment. */
@@ -90,54 +91,54 @@ static void add_block(size_t task, size_t worker, void *arg)
 static void finish(size_t task, size_t worker, void *arg)
 {
     const struct finishing *job = arg;
-    const struct qrb__matrix_work *work = job->work;
-    const bool has_gram = work->inputs != NULL && work->inputs->gram != NULL;
 
     (void)task;
     (void)worker;
     job->report->relative_weight_error =
         ratio(job->sums->squares[1], job->sums->squares[0]);
     job->report->relative_output_error =
-        has_gram ? ratio(job->sums->outputs[1], job->sums->outputs[0]) : NAN;
-    job->report->bits_per_weight = qrb_packed_bits_per_weight(work->packed);
-    job->report->loss = work->loss;
-    job->report->damping = work->damping;
-    job->report->outcome = work->outcome;
+        job->has_gram ? ratio(job->sums->outputs[1], job->sums->outputs[0])
+                      : NAN;
+    job->report->bits_per_weight = qrb_packed_bits_per_weight(job->packed);
+    job->report->loss = job->packed->loss;
+    job->report->damping = job->packed->damping;
+    job->report->outcome = job->packed->outcome;
 }
 
-qrb_status qrb__quantize_measure(const struct qrb__matrix_work *work,
-                                 const struct qrb__view *w,
-                                 qrb_quantize_report *report)
+qrb_status qrb__packed_measure(const qrb_packed *packed,
+                               const struct qrb__view *w,
+                               const qrb_observer *inputs,
+                               qrb_quantize_report *report)
 {
-    qrb_context *ctx = work->ctx;
-    const bool has_gram = work->inputs != NULL && work->inputs->gram != NULL;
-    struct measuring job = { .packed = work->packed, .w = w };
+    qrb_context *ctx = packed->ctx;
+    const bool has_gram = inputs != NULL && inputs->gram != NULL;
+    struct measuring job = { .packed = packed, .w = w };
     qrb_quantize_report result = QRB_QUANTIZE_REPORT_INIT;
     struct sums sums = { { 0, 0 }, { 0, 0 } };
-    struct finishing finishing = { &sums, &result, work };
+    struct finishing finishing = { &sums, packed, has_gram, &result };
     struct adding adding = { &job, &sums };
     double *scratch = NULL;
     qrb_status status = QRB_OK;
 
-    job.weights = qrb__alloc_array(ctx, work->cols, BLOCK * sizeof(double));
-    job.errors = qrb__alloc_array(ctx, work->cols, BLOCK * sizeof(double));
+    job.weights = qrb__alloc_array(ctx, packed->cols, BLOCK * sizeof(double));
+    job.errors = qrb__alloc_array(ctx, packed->cols, BLOCK * sizeof(double));
     job.squares = qrb__alloc_array(ctx, 2 * BLOCK, sizeof(double));
     job.outputs = qrb__alloc_array(ctx, 2 * BLOCK, sizeof(double));
     if (has_gram)
-        scratch = qrb__alloc_array(ctx, work->cols, BLOCK * sizeof(double));
+        scratch = qrb__alloc_array(ctx, packed->cols, BLOCK * sizeof(double));
     if (job.weights == NULL || job.errors == NULL || job.squares == NULL ||
         job.outputs == NULL || (has_gram && scratch == NULL)) {
         status = qrb__fail(ctx, QRB_E_NO_MEMORY, "errors of %d rows", BLOCK);
         goto out;
     }
-    for (; job.first < work->rows; job.first += job.rows) {
+    for (; job.first < packed->rows; job.first += job.rows) {
         job.rows =
-            work->rows - job.first < BLOCK ? work->rows - job.first : BLOCK;
+            packed->rows - job.first < BLOCK ? packed->rows - job.first : BLOCK;
         qrb__parallel_for(ctx, job.rows, load_row, &job);
         if (has_gram) {
-            qrb__observer_quadratic(work->inputs, job.weights, job.rows,
-                                    scratch, job.outputs);
-            qrb__observer_quadratic(work->inputs, job.errors, job.rows, scratch,
+            qrb__observer_quadratic(inputs, job.weights, job.rows, scratch,
+                                    job.outputs);
+            qrb__observer_quadratic(inputs, job.errors, job.rows, scratch,
                                     job.outputs + BLOCK);
         }
         qrb__parallel_for(ctx, 1, add_block, &adding);
@@ -150,5 +151,52 @@ out:
     qrb__free(ctx, job.squares);
     qrb__free(ctx, job.outputs);
     qrb__free(ctx, scratch);
+    return status;
+}
+
+static qrb_status check_weights(const qrb_packed *packed,
+                                const struct qrb__view *w,
+                                const qrb_observer *inputs)
+{
+    qrb_status status = qrb__packed_check_matrix(packed->ctx, w, "w");
+
+    if (status != QRB_OK)
+        return status;
+    if (w->shape[0] != packed->rows || w->shape[1] != packed->cols ||
+        (inputs != NULL && inputs->options.columns != packed->cols))
+        return qrb__fail(packed->ctx, QRB_E_SHAPE,
+                         "w is [%zu, %zu] and inputs have %zu columns, the "
+                         "packed matrix is [%zu, %zu]",
+                         w->shape[0], w->shape[1],
+                         qrb_observer_columns(inputs), packed->rows,
+                         packed->cols);
+    if (qrb__view_first_not_finite(packed->ctx, w) != SIZE_MAX)
+        return qrb__fail_not_finite(packed->ctx, w);
+    return QRB_OK;
+}
+
+qrb_status qrb_packed_measure(const qrb_packed *packed, const qrb_tensor *w,
+                              const qrb_calibration *calibration,
+                              qrb_quantize_report *report)
+{
+    qrb_calibration known = QRB_CALIBRATION_INIT;
+    qrb_status status;
+
+    if (packed == NULL)
+        return QRB_E_INVALID_ARG;
+    status = qrb__not_in_callback(packed->ctx, __func__);
+    if (status != QRB_OK)
+        return status;
+    if (w == NULL || report == NULL)
+        return qrb__fail(packed->ctx, QRB_E_INVALID_ARG,
+                         "w or report is NULL");
+    status = qrb__options_copy(packed->ctx, calibration, sizeof known,
+                               "calibration", &known);
+    if (status == QRB_OK)
+        status = qrb__result_check(packed->ctx, "report", report);
+    if (status == QRB_OK)
+        status = check_weights(packed, &w->view, known.inputs);
+    if (status == QRB_OK)
+        status = qrb__packed_measure(packed, &w->view, known.inputs, report);
     return status;
 }

@@ -203,6 +203,11 @@ size_t qrb_packed_groups(const qrb_packed *packed)
     return packed->groups != 0 ? packed->groups : packed->units;
 }
 
+const uint32_t *qrb_packed_group_index(const qrb_packed *packed)
+{
+    return packed == NULL ? NULL : packed->group_index;
+}
+
 const double *qrb_packed_input_scale(const qrb_packed *packed)
 {
     return packed == NULL ? NULL : packed->input_scale;

@@ -60,6 +60,9 @@ struct qrb_packed {
     double *input_scale;   /* [cols] > 0; NULL: 1 */
     float *table;          /* [rows, 2^bits] values; NULL: a grid */
     struct qrb__sparse sparse;
+    double loss;                /* of the method; NaN: none */
+    double damping;             /* likewise */
+    uint32_t outcome;           /* as the report has it */
     qrb_packed *residual;       /* [rows, n] of the columns listed; or NULL */
     uint32_t *residual_columns; /* [n], ascending */
 };

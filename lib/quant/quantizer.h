@@ -86,11 +86,12 @@ qrb_status qrb__fail_not_finite(qrb_context *ctx, const struct qrb__view *w);
  * solve() calls that has changed the working copy first. */
 qrb_status qrb__quantize_units(qrb_packed *packed, const struct qrb__view *w);
 
-/* Fill a report, whose struct_size is checked, from work that is done; w are
- * the weights as they were given. */
-qrb_status qrb__quantize_measure(const struct qrb__matrix_work *work,
-                                 const struct qrb__view *w,
-                                 qrb_quantize_report *report);
+/* Fill a report, whose struct_size is checked; w are the weights as they were
+ * given, inputs may be NULL. */
+qrb_status qrb__packed_measure(const qrb_packed *packed,
+                               const struct qrb__view *w,
+                               const qrb_observer *inputs,
+                               qrb_quantize_report *report);
 
 /* The check of kinds that only their name describes. */
 qrb_status qrb__quantizer_takes_no_options(qrb_context *ctx,
