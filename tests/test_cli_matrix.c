@@ -365,12 +365,12 @@ END_TEST
 
 /* As in the suite of the other commands: status 1, one line, no file. */
 static const char *const jobs[] = {
-    "matrix --method awq --bits 3 --inputs @/x.safetensors --json "
-    "@/q.json " FILES,
-    "matrix --method squeezellm --bits 3 --options outliers=5 --fisher "
-    "@/f.safetensors " FILES,
-    "matrix --method int8 --options threshold=6 --inputs @/x.safetensors "
-    FILES,
+    ("matrix --method awq --bits 3 --inputs @/x.safetensors --json "
+     "@/q.json " FILES),
+    ("matrix --method squeezellm --bits 3 --options outliers=5 --fisher "
+     "@/f.safetensors " FILES),
+    ("matrix --method int8 --options threshold=6 --inputs @/x.safetensors "
+     FILES),
 };
 
 START_TEST(a_failed_allocation_leaves_nothing)

@@ -101,7 +101,8 @@ static struct task random_task(size_t rows, size_t cols, size_t tokens,
 
 static struct qrb__gptq options_of(uint32_t bits, size_t group_size)
 {
-    return (struct qrb__gptq){ .grid = { QRB_GRID_A_GPTQ, bits, false, false },
+    return (struct qrb__gptq){ .grid = { .mode = QRB_GRID_A_GPTQ,
+                                         .bits = bits },
                                .group_size = group_size,
                                .block_size = 128,
                                .damping = 0.01 };

@@ -288,7 +288,7 @@ static void clip_group(size_t task, size_t worker, void *arg)
         .limits = awq->limits + first_row * awq->groups + group,
         .best = awq->best + first_row * awq->groups + group,
     };
-    unsigned char *memory =
+    void *memory =
         awq->clip + worker * 2 * QRB__AWQ_CLIP_ROWS * awq->grid.group * size;
     const size_t at = first_row * work->cols;
 

@@ -11,9 +11,9 @@ struct qrb__awq_work {
     size_t groups;                    /* of a row */
     size_t workers;
     struct qrb__awq_scratch *scratch; /* [workers] */
-    unsigned char *gram;              /* [cols, cols], of the copy's type */
-    unsigned char *errors;            /* [AWQ_ROWS, cols] of it */
-    unsigned char *products;          /* likewise */
+    void *gram;                       /* [cols, cols], of the copy's type */
+    void *errors;                     /* [AWQ_ROWS, cols] of it */
+    void *products;                   /* likewise */
     double *squares;                  /* [AWQ_ROWS] */
     double *scale;                    /* [cols], of the search: the best */
     double *trial;                    /* [cols] */

@@ -306,7 +306,7 @@ static void measure(struct bench *bench, const struct row *row,
     if (subject->cols != row->cols)
         make(bench, row->cols, subject);
     subject->options =
-        (struct qrb__gptq){ .grid = { QRB_GRID_A_GPTQ, BITS, false, false },
+        (struct qrb__gptq){ .grid = { .mode = QRB_GRID_A_GPTQ, .bits = BITS },
                             .group_size = row->group,
                             .block_size = 128,
                             .damping = 0.01,
