@@ -21,7 +21,8 @@ enum qrb_quantizer_kind {
     QRB_QUANTIZER_GPTQ = 6, /**< errors made up for in columns to come */
     QRB_QUANTIZER_AWQ = 7, /**< inputs scaled so that outputs change least */
     QRB_QUANTIZER_SMOOTHQUANT = 8, /**< inputs scaled by their magnitudes */
-    QRB_QUANTIZER_SQUEEZELLM = 9 /**< a table a row, and sparse outliers */
+    QRB_QUANTIZER_SQUEEZELLM = 9, /**< a table a row, and sparse outliers */
+    QRB_QUANTIZER_SIGN = 11 /**< one bit, times the mean magnitude of a row */
 };
 
 /**
@@ -151,6 +152,33 @@ typedef struct qrb_awq_options {
 /** The defaults of AWQ. */
 #define QRB_AWQ_OPTIONS_INIT { sizeof(qrb_awq_options), 20, 1, 0, 0 }
 
+/** Which columns of a residual matter most, by the errors E of the codes, the
+ * inputs x and the derivatives df/dx of a loss.  Pinned values. */
+enum qrb_importance {
+    QRB_IMPORTANCE_ACT = 0,   /**< sum_r E_rj^2 sum_t x_tj^2 */
+    QRB_IMPORTANCE_GRAD = 1,  /**< root of sum_t (df/dx_tj)^2 */
+    QRB_IMPORTANCE_RANKS = 2, /**< sum of the ranks of both */
+    QRB_IMPORTANCE_SHARES = 3 /**< both divided by their sums, and weighed */
+};
+
+/* Of a residual.  Start from QRB_RESIDUAL_OPTIONS_INIT. */
+typedef struct qrb_residual_options {
+    size_t struct_size;
+    const struct qrb_quantizer *quantizer; /* of the errors, of a kind that
+                             needs nothing but weights; copied; NULL: the same
+                             as of the weights */
+    double share;         /* of the columns, rounded up, in (0, 1]; default
+                             .05 */
+    double balance;       /* of SHARES: weight of GRAD beside 1 less it of
+                             ACT, 0 to 1; default .5 */
+    uint32_t importance;  /* enum qrb_importance; default ACT */
+    uint32_t reserved;    /* 0 */
+} qrb_residual_options;
+
+/** The defaults of a residual. */
+#define QRB_RESIDUAL_OPTIONS_INIT \
+    { sizeof(qrb_residual_options), 0, 0.05, 0.5, QRB_IMPORTANCE_ACT, 0 }
+
 /* Start from QRB_QUANTIZER_OPTIONS_INIT.  Kinds on a uniform grid look at
  * bits, RTN and GPTQ at grid: of the others it is the method's own.  The other
  * options are refused where the kind has no use for them, and so are options
@@ -180,11 +208,12 @@ typedef struct qrb_quantizer_options {
     const qrb_squeezellm_options *squeezellm;   /* likewise */
     const qrb_awq_options *awq;                 /* likewise */
     const qrb_gptq_options *gptq;               /* likewise */
+    const qrb_residual_options *residual; /* copied; NULL: none */
 } qrb_quantizer_options;
 
 #define QRB_QUANTIZER_OPTIONS_INIT \
     { sizeof(qrb_quantizer_options), 0, QRB_QUANTIZER_RTN, 4, \
-      QRB_GRID_A_GPTQ, QRB_PER_GROUP, 0, 0, 0, 0, 0, 0, 0, 0 }
+      QRB_GRID_A_GPTQ, QRB_PER_GROUP, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /**
  * Make a quantizer.
@@ -239,10 +268,12 @@ typedef struct qrb_calibration {
                                    NULL: none */
     const qrb_tensor *fisher;   /* [rows, cols] of a float type, sums of
                                    squared gradients; borrowed; NULL: none */
+    const qrb_observer *gradients; /* of the derivatives of a loss by the
+                                      inputs, for residuals; NULL: none */
 } qrb_calibration;
 
 /** Nothing is known. */
-#define QRB_CALIBRATION_INIT { sizeof(qrb_calibration), 0, 0 }
+#define QRB_CALIBRATION_INIT { sizeof(qrb_calibration), 0, 0, 0 }
 
 /** What a method came to.  Pinned values. */
 enum qrb_quantize_outcome {
@@ -349,6 +380,11 @@ QRB_API qrb_status qrb_quantizer_quantize(const qrb_quantizer *quantizer,
  * the least T that leaves `outliers` percent in all, or of T = `range`.  It
  * needs fisher; in chains, where column j of the weights is multiplied by s_j,
  * that is divided by s_j^2.
+ *
+ * SIGN is the mean magnitude of a row or group, with the sign of each weight.
+ *
+ * A residual, which the options may ask for, are the errors W - Q of the most
+ * important columns, quantized in turn; values are the sums of both.
  *
  * Where inputs are scaled, values come back in the coordinates of the inputs
  * as they were: qrb_packed_dequantize() divides by s, and

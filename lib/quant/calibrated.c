@@ -10,11 +10,11 @@
 #include <math.h>
 
 #include "calib/observer.h"
+#include "quant/residual_columns.h"
 #include "tensor/run.h"
 
-/* A packed matrix laid out, with room for its scales and codes. */
-static qrb_status lay_out(const qrb_quantizer *quantizer,
-                          const struct qrb__view *w, qrb_packed **out)
+qrb_status qrb__packed_lay_out(const qrb_quantizer *quantizer,
+                               const struct qrb__view *w, qrb_packed **out)
 {
     qrb_context *ctx = quantizer->ctx;
     qrb_packed *packed = qrb__alloc_array(ctx, 1, sizeof *packed);
@@ -98,7 +98,7 @@ static qrb_status quantize(const qrb_quantizer *quantizer,
                            const struct qrb__view *w)
 {
     const struct qrb__quantizer_kind *kind = quantizer->kind;
-    qrb_status status = lay_out(quantizer, w, &work->packed);
+    qrb_status status = qrb__packed_lay_out(quantizer, w, &work->packed);
     struct qrb__view copy;
 
     if (status != QRB_OK)
@@ -156,6 +156,9 @@ static qrb_status check_calibration(const qrb_quantizer *quantizer,
     for (size_t i = 0; status == QRB_OK && i < quantizer->scaling_count; i++)
         status =
             check_needs(ctx, quantizer->scalings[i]->kind, calibration);
+    if (status == QRB_OK && quantizer->residual != NULL)
+        status = qrb__residual_check(quantizer->residual, ctx, calibration,
+                                     w->shape[1]);
     if (status != QRB_OK)
         return status;
     if (calibration->inputs != NULL &&
@@ -221,6 +224,9 @@ static qrb_status quantize_and_measure(const qrb_quantizer *quantizer,
     qrb_status status = quantize(quantizer, &work, &w->view);
 
     qrb__free(work.ctx, work.w);
+    if (status == QRB_OK && quantizer->residual != NULL)
+        status = qrb__residual_add(quantizer->residual, &work, &w->view,
+                                   known->gradients);
     if (status == QRB_OK) {
         work.packed->loss = work.loss;
         work.packed->damping = work.damping;

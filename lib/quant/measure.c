@@ -34,19 +34,26 @@ static double sum_of_squares(const double *x, size_t n)
     return sum;
 }
 
+void qrb__packed_error(const qrb_packed *packed, const struct qrb__view *w,
+                       size_t row, double *weights, double *errors)
+{
+    const size_t cols = packed->cols;
+
+    qrb__run_load(packed->ctx, w, row * cols, cols, QRB_F64, weights);
+    qrb__packed_decode_f64(packed, row * cols, cols, errors);
+    for (size_t i = 0; i < cols; i++)
+        errors[i] = weights[i] - errors[i];
+}
+
 static void load_row(size_t row, size_t worker, void *arg)
 {
     const struct measuring *job = arg;
     const size_t cols = job->packed->cols;
-    const size_t first = (job->first + row) * cols;
     double *w = job->weights + row * cols;
     double *error = job->errors + row * cols;
 
     (void)worker;
-    qrb__run_load(job->packed->ctx, job->w, first, cols, QRB_F64, w);
-    qrb__packed_decode_f64(job->packed, first, cols, error);
-    for (size_t i = 0; i < cols; i++)
-        error[i] = w[i] - error[i];
+    qrb__packed_error(job->packed, job->w, job->first + row, w, error);
     job->squares[row] = sum_of_squares(w, cols);
     job->squares[BLOCK + row] = sum_of_squares(error, cols);
 }

@@ -3,8 +3,10 @@
 
 #include <string.h>
 
+#include "quant/residual_columns.h"
+
 const struct qrb__quantizer_kind *const qrb__quantizer_kinds[] = {
-    &qrb__quantizer_rtn,  &qrb__quantizer_int8, &qrb__quantizer_nf4,
+    &qrb__quantizer_rtn,  &qrb__quantizer_sign,  &qrb__quantizer_int8, &qrb__quantizer_nf4,
     &qrb__quantizer_fp16, &qrb__quantizer_bf16, &qrb__quantizer_smoothquant,
     &qrb__quantizer_squeezellm,
     &qrb__quantizer_awq,
@@ -111,6 +113,9 @@ qrb_status qrb_quantizer_create(qrb_context *ctx,
     if (kind == NULL)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
                          "quantizer kind %u is not known", checked.kind);
+    if (checked.residual != NULL && kind->round != NULL)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG, "%s has no residual",
+                         kind->name);
     if (checked.granularity > QRB_PER_TENSOR || checked.mse_clip > 1 ||
         checked.compat > 1 || checked.double_quant > 1 || checked.reserved != 0)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
@@ -131,6 +136,10 @@ qrb_status qrb_quantizer_create(qrb_context *ctx,
     status = take_method(quantizer);
     if (status == QRB_OK)
         status = kind->check(ctx, &quantizer->options, quantizer->method);
+    quantizer->options.residual = NULL; /* the caller's may go */
+    if (status == QRB_OK && checked.residual != NULL)
+        status = qrb__residual_make(quantizer, checked.residual,
+                                    &quantizer->residual);
     if (status != QRB_OK)
         goto out;
     *out = quantizer;
@@ -148,30 +157,43 @@ void qrb_quantizer_destroy(qrb_quantizer *quantizer)
         qrb_quantizer_destroy(quantizer->scalings[i]);
     qrb__free(quantizer->ctx, quantizer->scalings);
     qrb__free(quantizer->ctx, quantizer->method);
+    qrb__residual_free(quantizer->ctx, quantizer->residual);
     qrb__free(quantizer->ctx, quantizer);
 }
 
-/* A copy of one link; scalings stay behind. */
-static qrb_status copy_link(const qrb_quantizer *link, qrb_quantizer **out)
+qrb_status qrb__quantizer_copy(const qrb_quantizer *quantizer,
+                               qrb_quantizer **out)
 {
-    qrb_context *ctx = link->ctx;
-    const size_t size = size_of_defaults(link->kind);
+    qrb_context *ctx = quantizer->ctx;
+    const size_t size = size_of_defaults(quantizer->kind);
     qrb_quantizer *copy = qrb__alloc_array(ctx, 1, sizeof *copy);
-    void *method = size == 0 ? NULL : qrb__alloc_array(ctx, 1, size);
+    qrb_status status = QRB_OK;
 
-    if (copy == NULL || (size != 0 && method == NULL)) {
-        qrb__free(ctx, copy);
-        qrb__free(ctx, method);
-        return qrb__fail(ctx, QRB_E_NO_MEMORY, "link %s", link->kind->name);
-    }
+    if (copy == NULL)
+        return qrb__fail(ctx, QRB_E_NO_MEMORY, "copy of %s",
+                         quantizer->kind->name);
     copy->ctx = ctx;
-    copy->options = link->options;
-    copy->kind = link->kind;
-    copy->method = method;
-    if (size != 0)
-        memcpy(method, link->method, size);
+    copy->options = quantizer->options;
+    copy->kind = quantizer->kind;
+    if (size != 0) {
+        copy->method = qrb__alloc_array(ctx, 1, size);
+        if (copy->method == NULL) {
+            status = qrb__fail(ctx, QRB_E_NO_MEMORY, "options of %s",
+                               quantizer->kind->name);
+            goto out;
+        }
+        memcpy(copy->method, quantizer->method, size);
+    }
+    if (quantizer->residual != NULL)
+        status =
+            qrb__residual_copy(ctx, quantizer->residual, &copy->residual);
+    if (status != QRB_OK)
+        goto out;
     *out = copy;
-    return QRB_OK;
+    copy = NULL; /* the caller's from here on */
+out:
+    qrb_quantizer_destroy(copy);
+    return status;
 }
 
 static qrb_status check_link(qrb_context *ctx, const qrb_quantizer *link,
@@ -186,6 +208,10 @@ static qrb_status check_link(qrb_context *ctx, const qrb_quantizer *link,
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
                          "%s scales no inputs; it can be the last link of a "
                          "chain alone",
+                         link->kind->name);
+    if (!last && link->residual != NULL)
+        return qrb__fail(ctx, QRB_E_INVALID_ARG,
+                         "%s has a residual; of a chain the last link may",
                          link->kind->name);
     if (last && link->kind->round != NULL)
         return qrb__fail(ctx, QRB_E_INVALID_ARG,
@@ -214,7 +240,7 @@ qrb_status qrb_quantizer_create_chain(qrb_context *ctx,
         if (status != QRB_OK)
             return status;
     }
-    status = copy_link(links[count - 1], &chain);
+    status = qrb__quantizer_copy(links[count - 1], &chain);
     if (status != QRB_OK)
         return status;
     if (count > 1) {
@@ -228,7 +254,7 @@ qrb_status qrb_quantizer_create_chain(qrb_context *ctx,
     for (; chain->scaling_count + 1 < count; chain->scaling_count++) {
         const size_t i = chain->scaling_count;
 
-        status = copy_link(links[i], &chain->scalings[i]);
+        status = qrb__quantizer_copy(links[i], &chain->scalings[i]);
         if (status != QRB_OK)
             goto out;
     }

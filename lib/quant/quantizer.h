@@ -11,6 +11,7 @@ struct qrb_quantizer {
     qrb_quantizer_options options; /* checked; pointers to options of a method
                                       are NULL but for the kind's own */
     const struct qrb__quantizer_kind *kind;
+    struct qrb__residual *residual; /* NULL: none */
     void *method;              /* the kind's own options, a copy; or NULL */
     qrb_quantizer **scalings;  /* [scaling_count], of a chain, owned */
     size_t scaling_count;
@@ -93,6 +94,18 @@ qrb_status qrb__packed_measure(const qrb_packed *packed,
                                const qrb_observer *inputs,
                                qrb_quantize_report *report);
 
+/* Row `row` of the weights w and of their errors w - q, [cols] each. */
+void qrb__packed_error(const qrb_packed *packed, const struct qrb__view *w,
+                       size_t row, double *weights, double *errors);
+
+/* A packed matrix for w, laid out, with room for its scales and codes. */
+qrb_status qrb__packed_lay_out(const qrb_quantizer *quantizer,
+                               const struct qrb__view *w, qrb_packed **out);
+
+/* A copy without the scalings of a chain. */
+qrb_status qrb__quantizer_copy(const qrb_quantizer *quantizer,
+                               qrb_quantizer **out);
+
 /* The check of kinds that only their name describes. */
 qrb_status qrb__quantizer_takes_no_options(qrb_context *ctx,
                                            qrb_quantizer_options *options,
@@ -120,6 +133,7 @@ extern const size_t qrb__quantizer_kind_count;
 const struct qrb__quantizer_kind *qrb__quantizer_kind_of(uint32_t kind);
 
 extern const struct qrb__quantizer_kind qrb__quantizer_rtn;
+extern const struct qrb__quantizer_kind qrb__quantizer_sign;
 extern const struct qrb__quantizer_kind qrb__quantizer_int8;
 extern const struct qrb__quantizer_kind qrb__quantizer_nf4;
 extern const struct qrb__quantizer_kind qrb__quantizer_fp16;

@@ -178,7 +178,8 @@ qrb_status qrb__tiles_make(const qrb_packed *packed, struct qrb__tiles **out)
     tiles->zero = (float)tiles->code_zero;
     if (is_table(packed) && packed->table == NULL)
         read_table(packed, tiles);
-    tiles->mixed = packed->group_index != NULL || packed->residual != NULL;
+    tiles->mixed = packed->group_index != NULL ||
+                   packed->residual != NULL || packed->bits < 2;
     tiles->whole = !is_table(packed) && !tiles->mixed && groups_fit(packed) &&
                    scales_fit(packed);
     tiles->looks_up = !tiles->mixed && rows_look_up(packed);
