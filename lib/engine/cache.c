@@ -74,15 +74,15 @@ static void load_half(const struct qrb__kernels *kernels, const uint16_t *x,
 #endif
 }
 
-#if QRB_REAL_BITS == 32
-/* Rows of a head are one row of codes whose units are heads of a token.  The
- * kernel's values are those of the grid: code - z is exact in both, and the
- * product is rounded once. */
+/* For the kernel, rows of a head are one row of codes whose units are heads of
+ * a token.  Its values are those of the grid: code - z is exact in both, and
+ * the product is rounded once. */
 static void load_codes(const struct qrb__cache *cache,
                        const struct qrb__kernels *kernels, size_t first,
                        size_t count, size_t worker, real *out)
 {
     const real *kept = (const real *)cache->scales + 2 * first;
+#if QRB_REAL_BITS == 32
     double *scales = cache->units + worker * 2 * QRB__CACHE_KEYS;
     double *zeros = scales + QRB__CACHE_KEYS;
     const struct qrb__code_row row = { .codes = bytes_of(cache, first),
@@ -98,13 +98,7 @@ static void load_codes(const struct qrb__cache *cache,
         zeros[i] = kept[2 * i + 1];
     }
     kernels->codes.decode_grid(&row, out);
-}
 #else
-static void load_codes(const struct qrb__cache *cache,
-                       const struct qrb__kernels *kernels, size_t first,
-                       size_t count, size_t worker, real *out)
-{
-    const real *kept = (const real *)cache->scales + 2 * first;
     int32_t *codes = cache->codes + worker * cache->dim;
 
     (void)kernels;
@@ -116,8 +110,8 @@ static void load_codes(const struct qrb__cache *cache,
                                              cache->kv_bits, i);
         REAL(qrb__grid_decode)(&scale, codes, cache->dim, out);
     }
-}
 #endif
+}
 
 const real *REAL(qrb__cache_load)(const struct qrb__cache *cache,
                                   const struct qrb__kernels *kernels,
