@@ -120,3 +120,20 @@ bool frame_same(const char *one, const char *other)
     free(b);
     return same;
 }
+
+json_t *frame_figures(const char *name)
+{
+    json_error_t error;
+    json_t *object = json_load_file(frame_path(name), 0, &error);
+
+    ck_assert_msg(object != NULL, "%s: %s", name, error.text);
+    return object;
+}
+
+double frame_number(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+
+    ck_assert_msg(json_is_number(value), "%s is no number", key);
+    return json_number_value(value);
+}

@@ -3,6 +3,7 @@
 #ifndef QRB_TESTS_CLI_FRAME_H
 #define QRB_TESTS_CLI_FRAME_H
 
+#include <jansson.h>
 #include <stdbool.h>
 
 #include "harness.h"
@@ -26,5 +27,10 @@ extern char frame_err[4096];
 bool frame_exists(const char *name);
 void frame_remove(const char *name);
 bool frame_same(const char *one, const char *other);
+
+/* The object of a JSON file, which the caller releases; a number in it, which
+ * must be one. */
+json_t *frame_figures(const char *name);
+double frame_number(const json_t *object, const char *key);
 
 #endif

@@ -8,23 +8,6 @@
 
 enum { OK, FAILED, USAGE };
 
-static json_t *figures(const char *name)
-{
-    json_error_t error;
-    json_t *object = json_load_file(frame_path(name), 0, &error);
-
-    ck_assert_msg(object != NULL, "%s: %s", name, error.text);
-    return object;
-}
-
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-
-    ck_assert_msg(json_is_number(value), "%s is no number", key);
-    return json_number_value(value);
-}
-
 /* What a person types wrong gets status 2 and one line that says so. */
 static const struct {
     const char *words;
@@ -123,17 +106,17 @@ START_TEST(a_path_that_is_not_utf_8_costs_no_figures)
     ck_assert_int_eq(frame_run("convert @/model @/\xff\x80\xc3\xa4-\xe2\x82 "
                                "--json @/convert.json"),
                      OK);
-    report = figures("convert.json");
+    report = frame_figures("convert.json");
     model = json_string_value(json_object_get(report, "model"));
     ck_assert_ptr_nonnull(model);
     ck_assert_ptr_nonnull(strstr(model, shown));
     ck_assert_str_eq(strrchr(model, '-') + 1, cut);
-    ck_assert(number(report, "parameters") > 0);
+    ck_assert(frame_number(report, "parameters") > 0);
     json_decref(report);
     ck_assert_int_eq(frame_run("eval @/\xff\x80\xc3\xa4-\xe2\x82 --text "
                                "@/test.txt --json @/eval.json"),
                      OK);
-    report = figures("eval.json");
+    report = frame_figures("eval.json");
     ck_assert_ptr_nonnull(
         json_object_get(json_object_get(report, "precisions"), "fp32"));
     json_decref(report);
@@ -192,19 +175,19 @@ START_TEST(info_tells_the_shape_of_a_model)
     json_t *object;
 
     ck_assert_int_eq(frame_run("info @/model --json @/info.json"), OK);
-    object = figures("info.json");
+    object = frame_figures("info.json");
     ck_assert_ptr_nonnull(json_object_get(object, "version"));
     ck_assert_ptr_nonnull(json_object_get(object, "blas"));
     ck_assert_ptr_nonnull(json_object_get(object, "kernels"));
     ck_assert_str_eq(json_string_value(json_object_get(object, "architecture")),
                      "llama");
     /* 257 * 2 embedding, 4 * 4 attention, 3 * 4 feed-forward, 3 * 2 norms */
-    ck_assert_double_eq(number(object, "parameters"), 514 + 16 + 12 + 6);
-    ck_assert_double_eq(number(object, "layers"), 1);
-    ck_assert_double_eq(number(object, "dim"), 2);
-    ck_assert_double_eq(number(object, "heads"), 1);
-    ck_assert_double_eq(number(object, "kv_heads"), 1);
-    ck_assert_double_eq(number(object, "vocab"), 257);
+    ck_assert_double_eq(frame_number(object, "parameters"), 514 + 16 + 12 + 6);
+    ck_assert_double_eq(frame_number(object, "layers"), 1);
+    ck_assert_double_eq(frame_number(object, "dim"), 2);
+    ck_assert_double_eq(frame_number(object, "heads"), 1);
+    ck_assert_double_eq(frame_number(object, "kv_heads"), 1);
+    ck_assert_double_eq(frame_number(object, "vocab"), 257);
     json_decref(object);
 }
 END_TEST
@@ -220,23 +203,23 @@ START_TEST(eval_gives_every_precision_with_equal_counts)
         frame_run("eval @/model --text @/test.txt --base @/model --precision "
                   "fp32,fp16,bf16,int8,nf4,rtn3,rtn4g2 --json @/eval.json"),
         OK);
-    object = figures("eval.json");
+    object = frame_figures("eval.json");
     precisions = json_object_get(object, "precisions");
-    ck_assert_double_eq(number(object, "context"), 16);
-    ck_assert_double_eq(number(object, "stride"), 8);
+    ck_assert_double_eq(frame_number(object, "context"), 16);
+    ck_assert_double_eq(frame_number(object, "stride"), 8);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const json_t *one = json_object_get(precisions, names[i]);
         const json_t *kl = json_object_get(one, "kl");
 
         /* The beginning token is context, all others are scored. */
-        ck_assert_double_eq(number(one, "scored_tokens"),
-                            number(object, "tokens") - 1);
-        ck_assert_double_gt(number(one, "perplexity"), 1.0);
-        ck_assert_double_ge(number(kl, "mean"), i == 0 ? 0.0 : 1e-12);
-        ck_assert_double_le(number(one, "top1_agreement"), 1.0);
+        ck_assert_double_eq(frame_number(one, "scored_tokens"),
+                            frame_number(object, "tokens") - 1);
+        ck_assert_double_gt(frame_number(one, "perplexity"), 1.0);
+        ck_assert_double_ge(frame_number(kl, "mean"), i == 0 ? 0.0 : 1e-12);
+        ck_assert_double_le(frame_number(one, "top1_agreement"), 1.0);
     }
     ck_assert_double_eq(
-        number(json_object_get(json_object_get(precisions, "fp32"), "kl"),
+        frame_number(json_object_get(json_object_get(precisions, "fp32"), "kl"),
                "max"),
         0.0);
     json_decref(object);
@@ -260,12 +243,12 @@ static json_t *generate(const char *options)
              "generate @/model --prompt th --json @/generate.json %s",
              options);
     ck_assert_msg(frame_run(words) == OK, "%s: %s", words, frame_err);
-    object = figures("generate.json");
+    object = frame_figures("generate.json");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        number(object, keys[i]);
+        frame_number(object, keys[i]);
     ck_assert_ptr_nonnull(json_object_get(object, "decode_tokens_per_second"));
-    ck_assert_double_eq(number(object, "prompt_tokens"), 3);
-    ck_assert_double_eq(number(object, "weights_bytes"), 4 * 548);
+    ck_assert_double_eq(frame_number(object, "prompt_tokens"), 3);
+    ck_assert_double_eq(frame_number(object, "weights_bytes"), 4 * 548);
     ck_assert_ptr_nonnull(json_string_value(json_object_get(object, "text")));
     return object;
 }
@@ -287,7 +270,7 @@ START_TEST(generated_text_is_a_function_of_the_seed)
     snprintf(out, sizeof out, "%s", frame_out);
     snprintf(text, sizeof text, "%s",
              json_string_value(json_object_get(object, "text")));
-    ck_assert_double_eq(number(object, "generated_tokens"), 12);
+    ck_assert_double_eq(frame_number(object, "generated_tokens"), 12);
     ck_assert_str_eq(json_string_value(json_object_get(object, "stopped")),
                      "tokens");
     ck_assert_int_eq(strncmp(out, "th", 2), 0);
@@ -312,18 +295,18 @@ START_TEST(generation_ends_with_the_context)
 {
     json_t *object = generate("--tokens 500 --top-k 3 --temperature 0.5");
 
-    ck_assert_double_eq(number(object, "context"), 16);
+    ck_assert_double_eq(frame_number(object, "context"), 16);
     ck_assert_str_eq(json_string_value(json_object_get(object, "stopped")),
                      "context");
     /* 13 positions are left, and what follows the last of them. */
-    ck_assert_double_eq(number(object, "generated_tokens"), 14);
+    ck_assert_double_eq(frame_number(object, "generated_tokens"), 14);
     json_decref(object);
     ck_assert_int_eq(frame_run("generate @/model --tokens 1 --temperature 0 "
                                "--json @/generate.json"),
                      OK);
-    object = figures("generate.json"); /* no prompt: the beginning token */
-    ck_assert_double_eq(number(object, "prompt_tokens"), 1);
-    ck_assert_double_eq(number(object, "context"), 2);
+    object = frame_figures("generate.json"); /* no prompt: the beginning token */
+    ck_assert_double_eq(frame_number(object, "prompt_tokens"), 1);
+    ck_assert_double_eq(frame_number(object, "context"), 2);
     ck_assert(
         json_is_null(json_object_get(object, "decode_tokens_per_second")));
     json_decref(object);
@@ -358,7 +341,7 @@ START_TEST(generation_ends_with_the_text_and_prints_characters)
         if (strcmp(json_string_value(json_object_get(object, "stopped")),
                    "end") == 0) {
             ended = true;
-            ck_assert_double_lt(number(object, "generated_tokens"), 14);
+            ck_assert_double_lt(frame_number(object, "generated_tokens"), 14);
         }
         json_decref(object);
     }
@@ -432,19 +415,19 @@ START_TEST(attack_reaches_the_ratio_that_it_reports)
     ck_assert_int_eq(
         frame_run("eval @/attacked --text @/test.txt --json @/attacked.json"),
         OK);
-    object = figures("attack.json");
-    clean = figures("clean.json");
-    attacked = figures("attacked.json");
+    object = frame_figures("attack.json");
+    clean = frame_figures("clean.json");
+    attacked = frame_figures("attacked.json");
     ratio =
-        number(json_object_get(json_object_get(attacked, "precisions"), "fp32"),
+        frame_number(json_object_get(json_object_get(attacked, "precisions"), "fp32"),
                "perplexity") /
-        number(json_object_get(json_object_get(clean, "precisions"), "fp32"),
+        frame_number(json_object_get(json_object_get(clean, "precisions"), "fp32"),
                "perplexity");
-    ck_assert_double_eq_tol(number(object, "achieved_ratio"), ratio, 1e-9);
+    ck_assert_double_eq_tol(frame_number(object, "achieved_ratio"), ratio, 1e-9);
     ck_assert_double_eq_tol(ratio, 1.2, 0.012);
-    ck_assert_double_gt(number(object, "sigma"), 0.0);
-    ck_assert_double_eq(number(object, "target_ratio"), 1.2);
-    ck_assert_double_eq(number(object, "seed"), 0);
+    ck_assert_double_gt(frame_number(object, "sigma"), 0.0);
+    ck_assert_double_eq(frame_number(object, "target_ratio"), 1.2);
+    ck_assert_double_eq(frame_number(object, "seed"), 0);
     json_decref(object);
     json_decref(clean);
     json_decref(attacked);
@@ -464,17 +447,17 @@ START_TEST(repair_measures_before_after_and_the_anchor)
                   "--test @/test.txt --steps 30 --json @/repair.json "
                   "--precision fp32,nf4"),
         OK);
-    object = figures("repair.json");
+    object = frame_figures("repair.json");
     perplexity = json_object_get(object, "perplexity");
-    ck_assert_double_eq(number(object, "steps"), 30);
-    ck_assert_double_gt(number(object, "anchor_gradient_ratio"), 0.0);
-    ck_assert_double_gt(number(object, "distance_to_anchor"), 0.0);
+    ck_assert_double_eq(frame_number(object, "steps"), 30);
+    ck_assert_double_gt(frame_number(object, "anchor_gradient_ratio"), 0.0);
+    ck_assert_double_gt(frame_number(object, "distance_to_anchor"), 0.0);
     ck_assert_double_lt(
-        number(json_object_get(perplexity, "repaired"), "fp32"),
-        number(json_object_get(perplexity, "attacked"), "fp32"));
-    ck_assert_double_gt(number(json_object_get(object, "recovery"), "fp32"),
+        frame_number(json_object_get(perplexity, "repaired"), "fp32"),
+        frame_number(json_object_get(perplexity, "attacked"), "fp32"));
+    ck_assert_double_gt(frame_number(json_object_get(object, "recovery"), "fp32"),
                         0.0);
-    ck_assert_double_gt(number(json_object_get(perplexity, "anchor"), "nf4"),
+    ck_assert_double_gt(frame_number(json_object_get(perplexity, "anchor"), "nf4"),
                         1.0);
     ck_assert(!frame_exists("mended.checkpoint"));
     json_decref(object);
@@ -490,7 +473,7 @@ START_TEST(a_repair_without_a_clean_anchor_says_so_and_reports_null)
                                "--json @/repair.json"),
                      OK);
     ck_assert_ptr_nonnull(strstr(frame_out, "received weights"));
-    object = figures("repair.json");
+    object = frame_figures("repair.json");
     ck_assert(json_is_null(
         json_object_get(json_object_get(object, "recovery"), "fp32")));
     json_decref(object);
@@ -677,8 +660,8 @@ START_TEST(eval_gives_the_same_digits_with_any_number_of_threads)
                                "--base @/model --precision rtn3 --json "
                                "@/three.json"),
                      OK);
-    one = json_object_get(figures("one.json"), "precisions");
-    three = json_object_get(figures("three.json"), "precisions");
+    one = json_object_get(frame_figures("one.json"), "precisions");
+    three = json_object_get(frame_figures("three.json"), "precisions");
     json_object_del(json_object_get(one, "rtn3"), "seconds");
     json_object_del(json_object_get(three, "rtn3"), "seconds");
     ck_assert(json_equal(one, three));
@@ -714,8 +697,8 @@ START_TEST(a_model_in_a_gguf_file_is_the_same_model)
     ck_assert_int_eq(frame_run("eval @/one.gguf --text @/test.txt --json "
                                "@/after.json"),
                      OK);
-    before = json_object_get(figures("before.json"), "precisions");
-    after = json_object_get(figures("after.json"), "precisions");
+    before = json_object_get(frame_figures("before.json"), "precisions");
+    after = json_object_get(frame_figures("after.json"), "precisions");
     json_object_del(json_object_get(before, "fp32"), "seconds");
     json_object_del(json_object_get(after, "fp32"), "seconds");
     ck_assert(json_equal(before, after));

@@ -7,23 +7,6 @@
 
 enum { OK, FAILED, USAGE, LAYERS = 7 };
 
-static json_t *figures(const char *name)
-{
-    json_error_t error;
-    json_t *object = json_load_file(frame_path(name), 0, &error);
-
-    ck_assert_msg(object != NULL, "%s: %s", name, error.text);
-    return object;
-}
-
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-
-    ck_assert_msg(json_is_number(value), "%s is no number", key);
-    return json_number_value(value);
-}
-
 static const struct {
     const char *words;
     const char *message;
@@ -110,8 +93,8 @@ static double perplexity_of(const char *model, const char *precision)
              "eval @/%s --text @/test.txt --precision %s --json @/eval.json",
              model, precision);
     ck_assert_int_eq(frame_run(words), OK);
-    object = figures("eval.json");
-    value = number(json_object_get(json_object_get(object, "precisions"),
+    object = frame_figures("eval.json");
+    value = frame_number(json_object_get(json_object_get(object, "precisions"),
                                    precision),
                    "perplexity");
     json_decref(object);
@@ -179,21 +162,21 @@ START_TEST(the_report_tells_every_matrix_and_both_perplexities)
                   "@/text.txt --samples 6 --json @/quantize.json"),
         OK);
     ck_assert_ptr_nonnull(strstr(frame_out, "memory: weights"));
-    object = figures("quantize.json");
+    object = frame_figures("quantize.json");
     layers = json_object_get(object, "layers");
     ck_assert_uint_eq(json_array_size(layers), LAYERS);
-    ck_assert_double_eq(number(object, "context"), 16); /* the model's */
-    ck_assert_double_ge(number(json_object_get(object, "perplexity"), "float"),
+    ck_assert_double_eq(frame_number(object, "context"), 16); /* the model's */
+    ck_assert_double_ge(frame_number(json_object_get(object, "perplexity"), "float"),
                         1);
     ck_assert_double_ge(
-        number(json_object_get(object, "perplexity"), "quantized"), 1);
+        frame_number(json_object_get(object, "perplexity"), "quantized"), 1);
     for (size_t i = 0; i < LAYERS; i++) {
         const json_t *row = json_array_get(layers, i);
 
-        ck_assert_double_gt(number(row, "relative_output_error"), 0);
-        ck_assert_double_lt(number(row, "relative_output_error"), 1);
-        ck_assert_double_gt(number(row, "relative_weight_error"), 0);
-        ck_assert_double_gt(number(row, "bits_per_weight"), 4);
+        ck_assert_double_gt(frame_number(row, "relative_output_error"), 0);
+        ck_assert_double_lt(frame_number(row, "relative_output_error"), 1);
+        ck_assert_double_gt(frame_number(row, "relative_weight_error"), 0);
+        ck_assert_double_gt(frame_number(row, "bits_per_weight"), 4);
         ck_assert_ptr_nonnull(
             strstr(json_string_value(json_object_get(row, "note")),
                    "one group"));

@@ -9,11 +9,12 @@ job takes the first.  Beside `go`, `error` is answered with the sum over rows.
 """
 import os
 import sys
-import time
 
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = sys.argv[1]
 
 import numpy  # noqa: E402
+
+from peer_turn import turn  # noqa: E402
 try:
     import sklearn  # noqa: E402
     from sklearn.cluster import KMeans  # noqa: E402
@@ -65,19 +66,6 @@ class Clusters:
         for values, weights in ROWS[:, :, :self.n]:
             self.sum += (library_sum if KMeans else plain_sum)(
                 values, weights, self.clusters)
-
-
-def turn(job, seconds):
-    took = []
-    job()
-    begin = time.perf_counter()
-    while not took or time.perf_counter() - begin < seconds:
-        start = time.perf_counter()
-        job()
-        took.append(time.perf_counter() - start)
-    took.sort()
-    n = len(took)
-    return took[0], 0.5 * (took[(n - 1) // 2] + took[n // 2])
 
 
 def main():

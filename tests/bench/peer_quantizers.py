@@ -10,9 +10,10 @@ result over tr(W H W^T).
 """
 import os
 import sys
-import time
 
 import torch
+
+from peer_turn import turn
 
 torch.set_num_threads(int(sys.argv[1]))
 DIRECTORY = sys.argv[2]
@@ -115,19 +116,6 @@ class Gptq:
 
 
 JOBS = {"hessian": Hessian, "gptq": Gptq}
-
-
-def turn(job, seconds):
-    took = []
-    job()
-    begin = time.perf_counter()
-    while not took or time.perf_counter() - begin < seconds:
-        start = time.perf_counter()
-        job()
-        took.append(time.perf_counter() - start)
-    took.sort()
-    n = len(took)
-    return took[0], 0.5 * (took[(n - 1) // 2] + took[n // 2])
 
 
 def main():

@@ -6,11 +6,12 @@ and plain causal attention, written as one writes them in PyTorch.
 """
 import math
 import sys
-import time
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from peer_turn import turn
 
 torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 2)
 torch.manual_seed(0)
@@ -139,19 +140,6 @@ def attention_job(kind, batch, heads, length, head):
         attention(q, k, v, mask).backward(dy)
 
     return both if grad else forward
-
-
-def turn(job, seconds):
-    took = []
-    job()
-    begin = time.perf_counter()
-    while not took or time.perf_counter() - begin < seconds:
-        start = time.perf_counter()
-        job()
-        took.append(time.perf_counter() - start)
-    took.sort()
-    n = len(took)
-    return took[0], 0.5 * (took[(n - 1) // 2] + took[n // 2])
 
 
 def main():
