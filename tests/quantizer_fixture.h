@@ -4,6 +4,7 @@
 
 #include "matrix.h"
 
+#include <qrobust/observer.h>
 #include <qrobust/quantizer.h>
 
 /* Odd sizes, so that runs end in the middle of rows. */
@@ -64,6 +65,52 @@ static inline qrb_packed *quantize_both_ways(qrb_context *ctx,
                      rows * cols * qrb_dtype_size(dtype));
     qrb_tensor_destroy(out);
     return packed;
+}
+
+/* A matrix [3, 4] and two tokens that were observed, for jobs in which any
+ * allocation may fail. */
+struct small_case {
+    float w[12];
+    float x[8];
+    qrb_tensor *tensor;
+    qrb_tensor *tokens;
+    qrb_observer *inputs;
+};
+
+/* Close it also when it fails. */
+static inline qrb_status open_small_case(qrb_context *ctx,
+                                         struct small_case *out)
+{
+    static const float tokens[8] = { 1, 2, 3, 4, -1, -2, 0, 5 };
+    qrb_tensor_options shape = QRB_TENSOR_OPTIONS_INIT;
+    qrb_observer_options observed = QRB_OBSERVER_OPTIONS_INIT;
+    qrb_status status;
+
+    *out = (struct small_case){ 0 };
+    fill(3, 12, out->w);
+    memcpy(out->x, tokens, sizeof tokens);
+    shape.rank = 2;
+    shape.shape[0] = 3;
+    shape.shape[1] = 4;
+    shape.memory = out->w;
+    observed.columns = 4;
+    status = qrb_tensor_create(ctx, &shape, &out->tensor);
+    shape.shape[0] = 2;
+    shape.memory = out->x;
+    if (status == QRB_OK)
+        status = qrb_tensor_create(ctx, &shape, &out->tokens);
+    if (status == QRB_OK)
+        status = qrb_observer_create(ctx, &observed, &out->inputs);
+    if (status == QRB_OK)
+        status = qrb_observer_add(out->inputs, out->tokens);
+    return status;
+}
+
+static inline void close_small_case(struct small_case *small)
+{
+    qrb_observer_destroy(small->inputs);
+    qrb_tensor_destroy(small->tokens);
+    qrb_tensor_destroy(small->tensor);
 }
 
 static const char *const names[] = { "int8",    "nf4",     "rtn2",

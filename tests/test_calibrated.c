@@ -639,48 +639,26 @@ END_TEST
 
 static qrb_status use_chain(qrb_context *ctx, void *arg)
 {
-    float w[12];
-    float x[8] = { 1, 2, 3, 4, -1, -2, 0, 5 };
-    qrb_tensor_options shape = QRB_TENSOR_OPTIONS_INIT;
-    qrb_observer_options observed = QRB_OBSERVER_OPTIONS_INIT;
+    struct small_case small;
     qrb_calibration calibration = QRB_CALIBRATION_INIT;
     qrb_quantize_report report = QRB_QUANTIZE_REPORT_INIT;
     qrb_quantizer *quantizer = NULL;
-    qrb_observer *inputs = NULL;
-    qrb_tensor *tensor = NULL;
-    qrb_tensor *tokens = NULL;
     float before[12];
     qrb_status status;
 
-    fill(3, 12, w);
-    memcpy(before, w, sizeof w);
-    shape.rank = 2;
-    shape.shape[0] = 3;
-    shape.shape[1] = 4;
-    shape.memory = w;
-    observed.columns = 4;
-    status = qrb_tensor_create(ctx, &shape, &tensor);
-    shape.shape[0] = 2;
-    shape.memory = x;
-    if (status == QRB_OK)
-        status = qrb_tensor_create(ctx, &shape, &tokens);
-    if (status == QRB_OK)
-        status = qrb_observer_create(ctx, &observed, &inputs);
-    if (status == QRB_OK)
-        status = qrb_observer_add(inputs, tokens);
+    status = open_small_case(ctx, &small);
+    memcpy(before, small.w, sizeof before);
     if (status == QRB_OK)
         status = qrb_quantizer_create_named(ctx, arg, &quantizer);
-    calibration.inputs = inputs;
+    calibration.inputs = small.inputs;
     if (status == QRB_OK) {
-        status = qrb_quantizer_fake_with(quantizer, tensor, &calibration,
+        status = qrb_quantizer_fake_with(quantizer, small.tensor, &calibration,
                                          &report);
         if (status != QRB_OK)
-            ck_assert_mem_eq(w, before, sizeof w);
+            ck_assert_mem_eq(small.w, before, sizeof before);
     }
     qrb_quantizer_destroy(quantizer);
-    qrb_observer_destroy(inputs);
-    qrb_tensor_destroy(tokens);
-    qrb_tensor_destroy(tensor);
+    close_small_case(&small);
     return status;
 }
 

@@ -428,51 +428,30 @@ END_TEST
 
 static qrb_status use_residual(qrb_context *ctx, void *arg)
 {
-    float w[12];
-    float x[8] = { 1, 2, 3, 4, -1, -2, 0, 5 };
+    struct small_case small;
     qrb_residual_options residual = QRB_RESIDUAL_OPTIONS_INIT;
     const qrb_quantizer_options options = signs(&residual);
-    qrb_tensor_options shape = QRB_TENSOR_OPTIONS_INIT;
-    qrb_observer_options observed = QRB_OBSERVER_OPTIONS_INIT;
     qrb_calibration calibration = QRB_CALIBRATION_INIT;
     qrb_quantizer *quantizer = NULL;
     qrb_quantizer *chain = NULL;
-    qrb_observer *inputs = NULL;
-    qrb_tensor *tensor = NULL;
-    qrb_tensor *tokens = NULL;
     qrb_status status;
 
     (void)arg;
-    fill(3, 12, w);
     residual.importance = QRB_IMPORTANCE_SHARES;
-    shape.rank = 2;
-    shape.shape[0] = 3;
-    shape.shape[1] = 4;
-    shape.memory = w;
-    observed.columns = 4;
-    status = qrb_tensor_create(ctx, &shape, &tensor);
-    shape.shape[0] = 2;
-    shape.memory = x;
-    if (status == QRB_OK)
-        status = qrb_tensor_create(ctx, &shape, &tokens);
-    if (status == QRB_OK)
-        status = qrb_observer_create(ctx, &observed, &inputs);
-    if (status == QRB_OK)
-        status = qrb_observer_add(inputs, tokens);
+    status = open_small_case(ctx, &small);
     if (status == QRB_OK)
         status = qrb_quantizer_create(ctx, &options, &quantizer);
     if (status == QRB_OK)
         status = qrb_quantizer_create_chain(
             ctx, (const qrb_quantizer *const *)&quantizer, 1, &chain);
-    calibration.inputs = inputs;
-    calibration.gradients = inputs;
+    calibration.inputs = small.inputs;
+    calibration.gradients = small.inputs;
     if (status == QRB_OK)
-        status = qrb_quantizer_fake_with(chain, tensor, &calibration, NULL);
+        status =
+            qrb_quantizer_fake_with(chain, small.tensor, &calibration, NULL);
     qrb_quantizer_destroy(chain);
     qrb_quantizer_destroy(quantizer);
-    qrb_observer_destroy(inputs);
-    qrb_tensor_destroy(tokens);
-    qrb_tensor_destroy(tensor);
+    close_small_case(&small);
     return status;
 }
 
